@@ -1,0 +1,127 @@
+"""Every exception this package raises, in one tree.
+
+    ReflexionError
+    ├── RetryableError            the same call may succeed later
+    │   ├── RateLimitError        429; carries `retry_after`
+    │   ├── EndpointError         408, 409, 5xx, connection lost, unreadable reply
+    │   └── CallTimeoutError      no reply within the time allowed
+    └── PermanentError            the same call will fail again
+        ├── InputError            what the user gave is wrong; names the file, line or field
+        │   ├── DatasetError
+        │   └── ConfigurationError
+        ├── AuthenticationError   401, 403
+        ├── ModelNotFoundError    404: the endpoint does not know the model
+        ├── RequestRejectedError  400, 422: the endpoint does not accept the request
+        ├── RefusalError          a content filter refused
+        ├── MalformedReplyError   the reply has no usable content
+        ├── BudgetExceededError   a limit on money or tokens is reached
+        ├── ReplayMissError       a recording has no answer for this request
+        ├── StorageError          a folder, a cache or a memory cannot be read or written
+        └── RunFailedError        the run as a whole could not be carried out
+
+Retries look at the two branches only. `InputError` ends the command with exit code 2, everything
+else that ends a run with exit code 1.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthenticationError",
+    "BudgetExceededError",
+    "CallTimeoutError",
+    "ConfigurationError",
+    "DatasetError",
+    "EndpointError",
+    "InputError",
+    "MalformedReplyError",
+    "ModelNotFoundError",
+    "PermanentError",
+    "RateLimitError",
+    "ReflexionError",
+    "RefusalError",
+    "ReplayMissError",
+    "RequestRejectedError",
+    "RetryableError",
+    "RunFailedError",
+    "StorageError",
+]
+
+
+class ReflexionError(Exception):
+    """Base of all errors of this package."""
+
+
+class RetryableError(ReflexionError):
+    """The same call may succeed later."""
+
+
+class RateLimitError(RetryableError):
+    """The endpoint answered 429.
+
+    Attributes:
+        retry_after: seconds the endpoint asked us to wait, or None.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EndpointError(RetryableError):
+    """The endpoint failed (408, 409, 5xx), the connection broke, or the reply could not be read."""
+
+
+class CallTimeoutError(RetryableError):
+    """No reply arrived within the time allowed."""
+
+
+class PermanentError(ReflexionError):
+    """The same call will fail again."""
+
+
+class InputError(PermanentError):
+    """What the user gave is wrong. The message names the file, line or field and the way to mend it."""
+
+
+class DatasetError(InputError):
+    """A dataset is missing, or one of its lines is wrong."""
+
+
+class ConfigurationError(InputError):
+    """An option or setting is wrong."""
+
+
+class AuthenticationError(PermanentError):
+    """The endpoint answered 401 or 403."""
+
+
+class ModelNotFoundError(PermanentError):
+    """The endpoint does not know the model."""
+
+
+class RequestRejectedError(PermanentError):
+    """The endpoint does not accept the request (400, 422)."""
+
+
+class RefusalError(PermanentError):
+    """A content filter refused the request or the reply."""
+
+
+class MalformedReplyError(PermanentError):
+    """The reply has no usable content (no choices, not the structure asked for)."""
+
+
+class BudgetExceededError(PermanentError):
+    """A limit on money or tokens is reached."""
+
+
+class ReplayMissError(PermanentError):
+    """A recording has no answer for this request."""
+
+
+class StorageError(PermanentError):
+    """A folder, a cache or a memory cannot be read or written."""
+
+
+class RunFailedError(PermanentError):
+    """The run as a whole could not be carried out."""

@@ -1,0 +1,1 @@
+"""What judges an answer: comparisons, Python tests in a sandbox, judges, your own function."""

@@ -1,0 +1,52 @@
+"""Cache keys: SHA-256 over canonical JSON, and why two of them differ.
+
+Hashing JSON rather than a pickle keeps keys equal across processes, machines and Python versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+__all__ = ["canonical", "differences", "digest"]
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON: sorted keys, no white space, UTF-8.
+
+    Floats that are whole numbers are written as integers, so that `1` and `1.0` are one value.
+
+    Raises:
+        TypeError: for anything JSON cannot express, rather than hashing its `repr`.
+    """
+    return orjson.dumps(_plain(value), option=orjson.OPT_SORT_KEYS)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """The fields in which two keys' inputs differ, as `(path, in a, in b)`; a missing one is None."""
+    out: list[tuple[str, Any, Any]] = []
+    for name in sorted({*a, *b}):
+        left, right = a.get(name), b.get(name)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            out += differences(left, right, f"{prefix}{name}.")  # pyright: ignore[reportUnknownArgumentType]
+        elif _plain(left) != _plain(right):
+            out.append((f"{prefix}{name}", left, right))
+    return out

@@ -1,0 +1,1 @@
+"""Language models: OpenAI-compatible endpoints, the embedded model, recordings and scripts."""

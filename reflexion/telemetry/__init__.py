@@ -1,0 +1,1 @@
+"""Figures: response times, memory, cache hits, errors, and the targets they are held against."""

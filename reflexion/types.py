@@ -1,0 +1,250 @@
+"""The words of the field as frozen, JSON-safe models.
+
+A `Problem` is tried up to `max_trials` times. Each `Trial` gets an `Evaluation` and, when it failed
+and another follows, a `Reflection`. All of it together is an `Episode` (Shinn et al. 2023, section 3).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+__all__ = [
+    "Document",
+    "Episode",
+    "EpisodeError",
+    "Evaluation",
+    "Frozen",
+    "Lesson",
+    "Outcome",
+    "Problem",
+    "Reflection",
+    "StepName",
+    "Strategy",
+    "Trial",
+    "Usage",
+]
+
+StepName = Literal["trial", "evaluate", "reflect", "memorize"]
+"""The four steps, in the order in which an episode takes them."""
+
+
+class Frozen(BaseModel):
+    """Base of all values that travel between steps: immutable, and unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Strategy(StrEnum):
+    """What a trial sees of the past (Shinn et al. 2023, section 4.2, named as in the authors' code)."""
+
+    NONE = "none"
+    LAST_ATTEMPT = "last_attempt"
+    REFLEXION = "reflexion"
+    LAST_ATTEMPT_AND_REFLEXION = "last_attempt_and_reflexion"
+
+    @property
+    def reflects(self) -> bool:
+        """Whether failed trials are reflected upon."""
+        return self in (Strategy.REFLEXION, Strategy.LAST_ATTEMPT_AND_REFLEXION)
+
+    @property
+    def shows_last_attempt(self) -> bool:
+        """Whether a trial sees the answer and the feedback of the trial before it."""
+        return self in (Strategy.LAST_ATTEMPT, Strategy.LAST_ATTEMPT_AND_REFLEXION)
+
+
+class Document(Frozen):
+    """A titled text that belongs to a question (HotpotQA's context paragraphs, for example)."""
+
+    title: str
+    text: str
+
+
+class Problem(Frozen):
+    """One item of a dataset.
+
+    Two problems with the same content and different ids share cache entries: `id` and `metadata` are
+    not part of a step's key.
+    """
+
+    id: str = Field(min_length=1, description="Unique within its dataset.")
+    prompt: str = Field(min_length=1, description="What the model is asked.")
+    answer: JsonValue = Field(default=None, description="Reference answer, or a list of accepted answers.")
+    evaluator: str | None = Field(default=None, description="Evaluator for this problem; None: inferred.")
+    tests: str | None = Field(default=None, description="Python code that decides the result; never shown.")
+    visible_tests: tuple[str, ...] = Field(default=(), description="Asserts a model may see and reflect on.")
+    entry_point: str | None = Field(default=None, description="Function the tests call.")
+    context: tuple[Document, ...] = Field(default=(), description="Documents that belong to the question.")
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """What the model and the evaluator see: the part of the problem that enters cache keys."""
+        return self.model_dump(mode="json", exclude={"id", "metadata"}, exclude_defaults=True)
+
+
+class Usage(Frozen):
+    """Tokens of one or several LLM calls.
+
+    `calls` counts LLM calls; `unknown` how many of them came back without usage figures.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    calls: int = 0
+    unknown: int = 0
+    cost_usd: float | None = Field(default=None, description="US dollars; None: the model's price is unknown.")
+
+    @property
+    def total(self) -> int:
+        """Prompt and completion tokens together."""
+        return self.prompt + self.completion
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [u.cost_usd for u in (self, other) if u.calls]
+        known = [c for c in costs if c is not None]
+        return Usage(
+            prompt=self.prompt + other.prompt,
+            completion=self.completion + other.completion,
+            calls=self.calls + other.calls,
+            unknown=self.unknown + other.unknown,
+            # A sum with an unknown part is unknown, never too small.
+            cost_usd=sum(known) if known and len(known) == len(costs) else None,
+        )
+
+
+class StepOutput(Frozen):
+    """What every LLM-backed step tells of itself."""
+
+    model: str | None = Field(default=None, description="Model that answered, if one was asked.")
+    usage: Usage = Field(default_factory=Usage, description="What computing it cost, also when it was cached.")
+    seconds: float = Field(default=0.0, description="Wall time of the computation, also when it was cached.")
+    attempts: int = Field(default=1, description="LLM requests made, retries included.")
+    retried: tuple[str, ...] = Field(default=(), description="Classes of the errors that were retried.")
+    cached: bool = Field(default=False, description="Whether it came from the cache in this run.")
+
+
+class Evaluation(StepOutput):
+    """The verdict on one trial.
+
+    `feedback` is what a reflection may build on; it does not leak the reference answer unless asked.
+    """
+
+    evaluator: str
+    passed: bool
+    score: float = Field(ge=0.0, le=1.0)
+    feedback: str = ""
+    failure_class: str | None = Field(default=None, description="Short class of the failure, e.g. `AssertionError`.")
+    visible_passed: bool | None = Field(default=None, description="Verdict of the visible tests alone, if any.")
+    details: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Reflection(StepOutput):
+    """The lesson drawn from a failed trial."""
+
+    trial: int = Field(ge=1)
+    text: str
+    reused_from: str | None = Field(default=None, description="Key of the similar failure it was taken from.")
+    similarity: float | None = Field(default=None, description="Similarity to that failure, 0 to 1.")
+
+
+class Trial(StepOutput):
+    """One attempt at a problem, with what came of it."""
+
+    index: int = Field(ge=1, description="1 for the first trial.")
+    answer: str
+    trajectory: tuple[dict[str, JsonValue], ...] = Field(default=(), description="Turns of an acting agent.")
+    finish_reason: str | None = None
+    error: str | None = Field(default=None, description="Why there is no usable answer (malformed, cut, refused).")
+    lessons: tuple[str, ...] = Field(default=(), description="Texts of the lessons it saw, best first.")
+    evaluation: Evaluation | None = None
+    reflection: Reflection | None = None
+
+
+class Lesson(Frozen):
+    """An entry of the episodic memory: a reflection and where it came from.
+
+    `key` makes memorizing idempotent: the same step of the same episode writes the same key.
+    """
+
+    key: str
+    problem: str = Field(description="Digest of the problem's content, the same in every run.")
+    episode: str = Field(description="Run, problem and repeat it was learned in.")
+    run: str = ""
+    trial: int = Field(ge=1)
+    text: str
+    prompt: str = Field(default="", description="The problem's text, for finding similar problems.")
+    feedback: str = Field(default="", description="The failure it was learned from.")
+    evaluator: str = ""
+    failure_class: str | None = None
+    created: float = Field(default=0.0, description="Unix time in seconds.")
+    uses: int = Field(default=0, description="Trials that saw it.")
+    wins: int = Field(default=0, description="Trials that saw it and passed.")
+
+
+class Outcome(StrEnum):
+    """How an episode ended."""
+
+    SOLVED = "solved"
+    FAILED = "failed"
+    ERROR = "error"
+    NOT_RUN = "not_run"
+
+
+class EpisodeError(Frozen):
+    """Why an episode could not be carried to its end."""
+
+    step: str
+    kind: str = Field(description="Class of the error, e.g. `RateLimitError`.")
+    message: str
+
+
+class Episode(Frozen):
+    """All trials of one problem, and how it ended."""
+
+    problem_id: str
+    repeat: int = 0
+    strategy: Strategy
+    outcome: Outcome
+    solved_at: int | None = Field(default=None, description="Index of the trial that passed.")
+    trials: tuple[Trial, ...] = ()
+    error: EpisodeError | None = None
+    seconds: float = Field(default=0.0, description="Wall time of the episode in this run.")
+
+    @property
+    def solved(self) -> bool:
+        """Whether a trial passed."""
+        return self.outcome is Outcome.SOLVED
+
+    @property
+    def answer(self) -> str | None:
+        """The answer of the last trial, the passing one if the episode was solved."""
+        return self.trials[-1].answer if self.trials else None
+
+    @property
+    def reflections(self) -> tuple[Reflection, ...]:
+        """The reflections, in the order in which they were drawn."""
+        return tuple(t.reflection for t in self.trials if t.reflection is not None)
+
+    def outputs(self) -> list[tuple[StepName, StepOutput]]:
+        """Every step's output in order: what figures are computed from."""
+        out: list[tuple[StepName, StepOutput]] = []
+        for trial in self.trials:
+            out.append(("trial", trial))
+            if trial.evaluation is not None:
+                out.append(("evaluate", trial.evaluation))
+            if trial.reflection is not None:
+                out.append(("reflect", trial.reflection))
+        return out
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens spent in this run: steps answered from the cache are not counted."""
+        return sum((o.usage for _, o in self.outputs() if not o.cached), Usage())
+
+    @property
+    def saved(self) -> Usage:
+        """Tokens the cache saved in this run."""
+        return sum((o.usage for _, o in self.outputs() if o.cached), Usage())
