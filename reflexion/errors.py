@@ -44,6 +44,7 @@ __all__ = [
     "RetryableError",
     "RunFailedError",
     "StorageError",
+    "is_fatal",
 ]
 
 
@@ -125,3 +126,13 @@ class StorageError(PermanentError):
 
 class RunFailedError(PermanentError):
     """The run as a whole could not be carried out."""
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether every other call would fail in the same way, so that a run had better stop.
+
+    A wrong key, an unknown model and a wrong configuration are; an endpoint that cannot be reached is
+    as long as it never answered, which the caller knows.
+    """
+    fatal = (AuthenticationError, ModelNotFoundError, ConfigurationError)
+    return isinstance(error, fatal) or getattr(error, "unreachable", False) is True

@@ -7,9 +7,12 @@ and another follows, a `Reflection`. All of it together is an `Episode` (Shinn e
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from reflexion.keys import digest
 
 __all__ = [
     "Document",
@@ -83,6 +86,11 @@ class Problem(Frozen):
     def content(self) -> dict[str, Any]:
         """What the model and the evaluator see: the part of the problem that enters cache keys."""
         return self.model_dump(mode="json", exclude={"id", "metadata"}, exclude_defaults=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the content: equal for the same problem in every run and dataset."""
+        return digest(self.content())
 
 
 class Usage(Frozen):
@@ -199,6 +207,7 @@ class EpisodeError(Frozen):
     step: str
     kind: str = Field(description="Class of the error, e.g. `RateLimitError`.")
     message: str
+    fatal: bool = Field(default=False, description="Whether every other episode would fail in the same way.")
 
 
 class Episode(Frozen):

@@ -1,0 +1,258 @@
+"""`ReflexionAgent`: the loop for one or many problems, from Python, without Prefect."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from reflexion.errors import ConfigurationError
+from reflexion.llm.base import LLM, Sampling
+from reflexion.loop import run_episode
+from reflexion.prompts import DEFAULT_PROMPTS, Prompts
+from reflexion.steps import EpisodeOptions, StepObserver, build_steps
+from reflexion.types import Episode, Problem, Strategy
+
+if TYPE_CHECKING:
+    from reflexion.cache.base import StepCache
+    from reflexion.evaluators.base import Evaluator
+    from reflexion.loop import Steps
+    from reflexion.memory.base import Memory
+    from reflexion.telemetry import PerformanceMonitor
+
+__all__ = ["ReflexionAgent"]
+
+T = TypeVar("T")
+
+
+class _LoopThread:
+    """An event loop of its own: in the caller's thread when that has none, else in a thread.
+
+    Kept between calls, so that connections and locks of one call serve the next.
+    """
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self._lock = threading.Lock()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._run(coroutine)
+        # A loop is running here (a notebook): block this call, not that loop's rules.
+        result: list[T] = []
+        failure: list[BaseException] = []
+
+        def target() -> None:
+            try:
+                result.append(self._run(coroutine))
+            except BaseException as exc:  # noqa: BLE001 - carried to the calling thread
+                failure.append(exc)
+
+        thread = threading.Thread(target=target, name="reflexion-agent")
+        thread.start()
+        thread.join()
+        if failure:
+            raise failure[0]
+        return result[0]
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        with self._lock:
+            if self._runner is None:
+                self._runner = asyncio.Runner()
+            return self._runner.run(coroutine)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._runner is not None:
+                self._runner.close()
+                self._runner = None
+
+
+class ReflexionAgent:
+    """An agent that tries, is judged, reflects and tries again (Shinn et al. 2023).
+
+    Args:
+        llm: `"local"` (an embedded model), `"gguf:PATH"`, `"replay:FILE"`, the name of a model of an
+            OpenAI-compatible endpoint, or any object with the `LLM` protocol. None: `local` when no
+            endpoint is configured in the environment.
+        max_trials: trials of one problem at most.
+        strategy: what a trial sees of the past.
+        evaluator: name of an evaluator, an `Evaluator`, or a function of `(problem, answer)` that gives
+            bool, score or `Evaluation`. None: inferred from the problem; with no reference answer and no
+            tests, the same model judges.
+        reflector, judge: models of their own for these roles. None: `llm`.
+        performance_monitor: is told of every step.
+        memory: a memory, or the URL of one, that outlives the agent. None: an episode remembers only its
+            own trials, as in the paper.
+        cache: a step cache, or the URL of one. None: repeated queries are answered from this process's
+            memory. False: no cache.
+        ttl: how long cached steps live: `"7d"`, or by step: `"trial=1d,reflect=30d"`.
+        sampling: sampling parameters of trials and reflections.
+        concurrency: episodes at a time in `run_many`.
+
+    Raises:
+        ConfigurationError: an option is wrong, or the model cannot be had.
+
+    Example:
+        >>> agent = ReflexionAgent(llm="gpt-4")
+        >>> episode = agent.run("Name the largest planet of the solar system.")  # doctest: +SKIP
+        >>> episode.solved, episode.answer  # doctest: +SKIP
+        (True, 'Jupiter')
+    """
+
+    def __init__(
+        self,
+        llm: str | LLM | None = None,
+        *,
+        max_trials: int = 3,
+        strategy: Strategy | str = Strategy.REFLEXION,
+        evaluator: str | Evaluator | Callable[..., Any] | None = None,
+        reflector: str | LLM | None = None,
+        judge: str | LLM | None = None,
+        performance_monitor: PerformanceMonitor | StepObserver | None = None,
+        memory: Memory | str | None = None,
+        cache: StepCache | str | bool | None = None,
+        ttl: str = "7d",
+        sampling: Sampling | None = None,
+        prompts: Prompts = DEFAULT_PROMPTS,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        concurrency: int = 20,
+    ) -> None:
+        from reflexion.session import checked_options
+
+        if concurrency < 1:
+            raise ConfigurationError(f"concurrency must be at least 1, not {concurrency}")
+        self._options = checked_options(max_trials=max_trials, strategy=strategy, sampling=sampling)
+        self._evaluator = evaluator
+        self._models = {"actor": llm, "reflector": reflector, "judge": judge}
+        self._observers = (performance_monitor,) if performance_monitor is not None else ()
+        self._memory, self._cache, self._ttl = memory, cache, ttl
+        self._prompts, self._base_url, self._api_key = prompts, base_url, api_key
+        self._concurrency = concurrency
+        self._thread = _LoopThread()
+        self._stack: AsyncExitStack | None = None
+        self._steps: Steps | None = None
+        self._opened_in: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        weakref.finalize(self, self._thread.close)
+
+    @property
+    def options(self) -> EpisodeOptions:
+        """What shapes its episodes."""
+        return self._options
+
+    def run(self, task: str | Problem) -> Episode:
+        """Work on one problem. Blocks; inside a running event loop it works in a thread of its own.
+
+        Raises:
+            AuthenticationError, ModelNotFoundError: the endpoint refuses every call.
+        """
+        return self._thread.run(self.arun(task))
+
+    def run_many(self, tasks: Iterable[str | Problem]) -> list[Episode]:
+        """Work on independent problems in parallel; the episodes come in the order of the tasks.
+
+        One problem that fails never fails the others: its episode has the outcome `error`.
+        """
+        return self._thread.run(self.arun_many(tasks))
+
+    async def arun(self, task: str | Problem) -> Episode:
+        """As `run`, for async code."""
+        steps = await self._open()
+        return await self._episode(steps, _problem(task, 1))
+
+    async def arun_many(self, tasks: Iterable[str | Problem]) -> list[Episode]:
+        """As `run_many`, for async code."""
+        steps = await self._open()
+        numbered = enumerate([_problem(task, n) for n, task in enumerate(tasks, 1)])
+        episodes: dict[int, Episode] = {}
+
+        async def work() -> None:
+            for position, problem in numbered:
+                episodes[position] = await self._episode(steps, problem)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._concurrency):
+                    group.create_task(work())
+        except ExceptionGroup as group_error:
+            # Workers fail for one reason only, a fatal one, and all for the same.
+            raise group_error.exceptions[0] from None
+        return [episodes[position] for position in sorted(episodes)]
+
+    def close(self) -> None:
+        """Release connections, and the embedded model if nobody else uses it."""
+        if self._stack is not None:
+            self._thread.run(self.aclose())
+        self._thread.close()
+
+    async def aclose(self) -> None:
+        """As `close`, for async code."""
+        stack, self._stack, self._steps = self._stack, None, None
+        if stack is not None:
+            await stack.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _episode(self, steps: Steps, problem: Problem) -> Episode:
+        from reflexion.session import raise_if_fatal
+
+        episode = await run_episode(
+            problem,
+            steps,
+            max_trials=self._options.max_trials,
+            strategy=self._options.strategy,
+            omega=self._options.omega,
+        )
+        for observer in self._observers:
+            record = getattr(observer, "record_episode", None)
+            if record is not None:
+                record(episode)
+        raise_if_fatal(episode)
+        return episode
+
+    async def _open(self) -> Steps:
+        from reflexion.session import open_agent_session
+
+        loop = asyncio.get_running_loop()
+        if self._steps is not None and self._opened_in is not None and self._opened_in() is loop:
+            return self._steps
+        stack = AsyncExitStack()
+        session = await stack.enter_async_context(
+            open_agent_session(
+                options=self._options,
+                models=self._models,
+                evaluator=self._evaluator,
+                observers=self._observers,
+                memory=self._memory,
+                cache=self._cache,
+                ttl=self._ttl,
+                prompts=self._prompts,
+                base_url=self._base_url,
+                api_key=self._api_key,
+                concurrency=self._concurrency,
+            )
+        )
+        self._stack, self._opened_in = stack, weakref.ref(loop)
+        self._steps = build_steps(session.runtime, session.runner)
+        return self._steps
+
+
+def _problem(task: str | Problem, number: int) -> Problem:
+    return task if isinstance(task, Problem) else Problem(id=f"task-{number}", prompt=task)
+

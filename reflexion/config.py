@@ -1,0 +1,155 @@
+"""What a run is asked to do: one JSON-safe model for the command line, the flows and the UI's form."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from reflexion.llm.base import Sampling
+from reflexion.steps import EpisodeOptions
+from reflexion.types import Frozen, Strategy
+
+__all__ = ["BatchParameters", "EpisodeParameters", "ModelParameters"]
+
+Url = Annotated[str, Field(examples=["redis://127.0.0.1:6379/0"])]
+
+
+class ModelParameters(Frozen):
+    """What a single problem and a whole dataset have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=False)
+
+    llm: str | None = Field(
+        default=None,
+        title="Model",
+        description="`local`, `gguf:PATH`, `replay:FILE`, or a model of the OpenAI-compatible endpoint. "
+        "Empty: `local` when no endpoint is configured, else the endpoint's default.",
+        examples=["local", "gpt-4o-mini"],
+    )
+    reflector: str | None = Field(default=None, title="Reflecting model", description="Empty: the same model.")
+    judge: str | None = Field(default=None, title="Judging model", description="Empty: the same model.")
+    escalate: str | None = Field(
+        default=None,
+        title="Escalation",
+        description="`small->large`: the first trial uses the first model, later trials the later ones.",
+        examples=["gpt-4o-mini->gpt-4o"],
+    )
+    base_url: str | None = Field(
+        default=None,
+        title="Endpoint",
+        description="URL of an OpenAI-compatible endpoint; empty: OPENAI_BASE_URL. Never a place for a key.",
+        examples=["http://127.0.0.1:8000/v1"],
+    )
+    strategy: Strategy = Field(
+        default=Strategy.REFLEXION, title="Strategy", description="What a trial sees of the past."
+    )
+    max_trials: int = Field(default=3, ge=1, le=100, title="Trials at most", examples=[3])
+    evaluator: str | None = Field(
+        default=None,
+        title="Evaluator",
+        description="Empty: inferred from the problem (tests, reference answer, or a judge).",
+        examples=["python", "exact", "numeric", "judge", "mypackage.checks:passed"],
+    )
+    actor: Literal["direct", "cot"] = Field(default="direct", title="Actor", description="How a trial is made.")
+    temperature: float | None = Field(default=0.0, ge=0, le=2, title="Temperature")
+    seed: int | None = Field(default=None, title="Sampling seed")
+    max_completion_tokens: int | None = Field(default=512, ge=1, title="Tokens of one reply at most")
+    omega: int = Field(default=3, ge=1, le=100, title="Lessons seen at most", description="The paper's Ω.")
+    transfer: int = Field(
+        default=0, ge=0, le=20, title="Lessons of similar problems", description="0: the problem's own only."
+    )
+    reveal_answers: bool = Field(
+        default=False, title="Reveal answers", description="Let feedback show the reference answer."
+    )
+    evaluation_timeout: float | None = Field(
+        default=None, gt=0, le=3600, title="Seconds for an answer's tests", description="Empty: the setting's."
+    )
+
+    @field_validator("llm", "reflector", "judge", "escalate", "base_url", "evaluator", mode="before")
+    @classmethod
+    def _blank_is_none(cls, value: object) -> object:
+        # A form sends an empty text for a field that was left alone.
+        return None if isinstance(value, str) and not value.strip() else value
+
+    def options(self) -> EpisodeOptions:
+        """The part that shapes each episode."""
+        return EpisodeOptions(
+            max_trials=self.max_trials,
+            strategy=self.strategy,
+            evaluator=self.evaluator,
+            actor=self.actor,
+            sampling=Sampling(
+                temperature=self.temperature, seed=self.seed, max_tokens=self.max_completion_tokens
+            ),
+            omega=self.omega,
+            transfer=self.transfer,
+        )
+
+
+class EpisodeParameters(ModelParameters):
+    """One problem."""
+
+    problem: str = Field(title="Problem", min_length=1, description="What the model is asked.")
+    answer: str | None = Field(
+        default=None, title="Reference answer", description="Empty: judged by the judging model."
+    )
+    ttl: str = Field(default="7d", title="Time to live of cached steps", examples=["7d", "trial=1d,reflect=30d"])
+    cache: Url | None = Field(default=None, title="Cache", description="URL; empty: REFLEXION_CACHE or local.")
+    refresh: bool = Field(default=False, title="Refresh", description="Compute again what is cached.")
+    use_cache: bool = Field(default=True, title="Use the cache")
+
+
+class BatchParameters(ModelParameters):
+    """A dataset."""
+
+    dataset: str = Field(
+        title="Dataset",
+        min_length=1,
+        description="`starter`, `humaneval`, or the path of a file.",
+        examples=["starter", "problems.jsonl"],
+    )
+    name: str | None = Field(
+        default=None,
+        title="Run name",
+        description="Name of the run's folder; a name that exists resumes that run.",
+    )
+    runs: str | None = Field(default=None, title="Folder of the runs", description="Empty: REFLEXION_RUNS.")
+    limit: int | None = Field(default=None, ge=1, title="Problems at most")
+    offset: int = Field(default=0, ge=0, title="Problems skipped at the start")
+    shuffle_seed: int | None = Field(default=None, title="Seed for shuffling", description="Empty: file order.")
+    field_map: dict[str, str] = Field(
+        default_factory=dict, title="Field map", description="Our field → the file's field, as `prompt: question`."
+    )
+    repeat: int = Field(default=1, ge=1, le=1000, title="Repeats", description="Independent episodes a problem.")
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        title="Episodes at a time",
+        description="Empty: adapted to what the endpoint bears.",
+    )
+    steps_per_task_run: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        title="Steps per task run",
+        description="1: one task run for each step. More: ready steps of one kind share a task run.",
+    )
+    ttl: str = Field(default="7d", title="Time to live of cached steps", examples=["7d", "trial=1d,reflect=30d"])
+    cache: Url | None = Field(default=None, title="Cache", description="URL; empty: REFLEXION_CACHE or local.")
+    refresh: bool = Field(default=False, title="Refresh", description="Compute again what is cached.")
+    use_cache: bool = Field(default=True, title="Use the cache")
+    memory: Url | None = Field(default=None, title="Memory", description="URL; empty: of this run alone.")
+    max_cost: float | None = Field(default=None, gt=0, title="US dollars at most")
+    max_tokens: int | None = Field(default=None, ge=1, title="Tokens at most", description="Of the whole run.")
+    reflect_batch: int = Field(default=1, ge=1, le=64, title="Reflections in one call")
+    reflection_reuse: float | None = Field(
+        default=None, gt=0, le=1, title="Reuse of reflections", description="Similarity from which one is reused."
+    )
+    record: str | None = Field(default=None, title="Recording", description="File every exchange is written to.")
+
+    @field_validator("name", "runs", "cache", "memory", "record", mode="before")
+    @classmethod
+    def _blank_text_is_none(cls, value: object) -> object:
+        return None if isinstance(value, str) and not value.strip() else value

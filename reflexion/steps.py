@@ -1,0 +1,402 @@
+"""The four steps as plain async functions, and the calls that runners cache, record and carry out.
+
+A `StepCall` knows its own cache key and how to carry itself out. A *runner* is any async callable
+that takes one and returns its output: the plain one here, the caching one of `reflexion.direct`, or
+one that wraps each call in a Prefect task run (`tasks/`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from pydantic import Field
+
+from reflexion.errors import MalformedReplyError, ReflexionError, RefusalError
+from reflexion.keys import digest
+from reflexion.llm.base import LLM, ChatReply, ChatRequest, Sampling
+from reflexion.loop import Attempt, Steps
+from reflexion.prompts import DEFAULT_PROMPTS, Prompts
+from reflexion.strategies import OMEGA
+from reflexion.types import (
+    Evaluation,
+    Frozen,
+    Lesson,
+    Problem,
+    Reflection,
+    StepName,
+    StepOutput,
+    Strategy,
+    Trial,
+)
+
+if TYPE_CHECKING:
+    from reflexion.evaluators.base import Evaluator
+    from reflexion.memory.base import Memory
+
+__all__ = [
+    "STEP_VERSIONS",
+    "EpisodeOptions",
+    "Reflector",
+    "Runner",
+    "Runtime",
+    "StepCall",
+    "StepObserver",
+    "build_steps",
+    "perform",
+]
+
+STEP_VERSIONS: dict[StepName, int] = {"trial": 1, "evaluate": 1, "reflect": 1, "memorize": 1}
+"""Raised when a step's code changes what it returns for the same inputs; part of the cache key."""
+
+
+class EpisodeOptions(Frozen):
+    """What shapes an episode. Every field is JSON-safe; none is a secret."""
+
+    max_trials: int = Field(default=3, ge=1, le=100)
+    strategy: Strategy = Strategy.REFLEXION
+    evaluator: str | None = None
+    actor: Literal["direct", "cot"] = "direct"
+    sampling: Sampling = Sampling()
+    omega: int = Field(default=OMEGA, ge=1, description="Lessons a trial sees at most.")
+    transfer: int = Field(default=0, ge=0, description="Lessons of similar problems a trial sees at most.")
+
+
+class StepObserver(Protocol):
+    """Is told of every step: what `PerformanceMonitor` implements."""
+
+    def record_step(self, step: StepName, output: StepOutput | None, wall_seconds: float) -> None:
+        """A step came to its end, computed or cached."""
+        ...
+
+    def record_error(self, step: StepName, error: BaseException) -> None:
+        """A step failed."""
+        ...
+
+
+class Reflector(Protocol):
+    """Draws a reflection some other way than by one call: batched, or reused from a similar failure."""
+
+    async def reflect(self, call: StepCall) -> Reflection:
+        """The reflection for a failed trial."""
+        ...
+
+
+@dataclass
+class Runtime:
+    """The live parts an episode needs. Built once for a run, shared by all its episodes."""
+
+    options: EpisodeOptions
+    actor: Callable[[int], LLM]
+    """The model for trial `index` (from 1): escalation is a choice by trial."""
+    reflector: LLM
+    evaluator: Callable[[Problem], Evaluator]
+    prompts: Prompts = DEFAULT_PROMPTS
+    memory: Memory | None = None
+    observers: tuple[StepObserver, ...] = ()
+    run: str = ""
+    dataset: str = ""
+    custom_reflector: Reflector | None = None
+    reflection_fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What else shapes reflections (reuse, batching): part of their cache key."""
+
+    def episode_id(self, problem: Problem, repeat: int) -> str:
+        """Names one episode across processes and resumed runs."""
+        return f"{self.run}/{problem.id}/{repeat}"
+
+
+class StepCall:
+    """One step of one episode, ready to be carried out.
+
+    A plain object on purpose: Prefect walks through dataclasses and models among a task's parameters,
+    which costs more than the step itself.
+    """
+
+    def __init__(self, runtime: Runtime, step: StepName, attempt: Attempt, trial: Trial | None = None) -> None:
+        self.runtime = runtime
+        self.step: StepName = step
+        self.attempt = attempt
+        self.trial = trial
+        self.executed = False
+
+    def __repr__(self) -> str:
+        a = self.attempt
+        return f"StepCall({self.step} {a.index} of {a.problem.id!r}, repeat {a.repeat})"
+
+    @property
+    def name(self) -> str:
+        """What the run's record shows: step, problem, trial and repeat."""
+        a = self.attempt
+        repeat = f"~{a.repeat}" if a.repeat else ""
+        return f"{self.step}:{a.problem.id}{repeat}#{a.index}"
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """The evaluator of this call's problem."""
+        return self.runtime.evaluator(self.attempt.problem)
+
+    @cached_property
+    def cacheable(self) -> bool:
+        """Whether the step costs enough to be cached: model calls and sandboxed tests do."""
+        if self.step == "evaluate":
+            return self.evaluator.expensive
+        return self.step != "memorize"
+
+    @cached_property
+    def model(self) -> str | None:
+        """The model asked, if the step asks one."""
+        if self.step == "trial":
+            return self.runtime.actor(self.attempt.index).model
+        return self.runtime.reflector.model if self.step == "reflect" else None
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """What the cache key is made of: everything that shapes the output, and no secret.
+
+        Texts that may be long stand as digests, so that `cache explain` can name the field without
+        printing it.
+        """
+        attempt, runtime = self.attempt, self.runtime
+        fields: dict[str, Any] = {
+            "step": self.step,
+            "version": STEP_VERSIONS[self.step],
+            "problem": attempt.problem.digest,
+        }
+        if self.step == "evaluate":
+            assert self.trial is not None
+            fields["evaluator"] = self.evaluator.config
+            fields["answer"] = digest([self.trial.answer, self.trial.error, self.trial.finish_reason])
+            # A judge may answer differently when asked again, so repeats must not share a verdict;
+            # tests of the same answer give the same verdict in every repeat.
+            if self.evaluator.config.get("model") is not None:
+                fields["repeat"] = attempt.repeat
+            return fields
+        fields |= {
+            "trial": attempt.index,
+            "repeat": attempt.repeat,
+            "lessons": [digest(text)[:16] for text in attempt.past.lessons],
+            "sampling": runtime.options.sampling.model_dump(mode="json"),
+        }
+        if self.step == "trial":
+            last = attempt.past.last
+            fields |= {
+                "prompt": runtime.prompts.trial_digest,
+                "model": runtime.actor(attempt.index).identity,
+                "actor": runtime.options.actor,
+                "last": digest([last.answer, _feedback(last)])[:16] if last is not None else None,
+            }
+        elif self.step == "reflect":
+            assert self.trial is not None
+            fields |= {
+                "prompt": runtime.prompts.reflect_digest,
+                "model": runtime.reflector.identity,
+                "answer": digest([self.trial.answer, self.trial.error])[:16],
+                "feedback": digest(_feedback(self.trial))[:16],
+                **runtime.reflection_fields,
+            }
+        return fields
+
+    @cached_property
+    def key(self) -> str:
+        """The cache key: SHA-256 over the canonical JSON of `fields`."""
+        return digest(self.fields)
+
+    def restore(self, value: dict[str, Any]) -> StepOutput:
+        """The output from a cached value, marked as cached.
+
+        Raises:
+            pydantic.ValidationError: when the value does not fit; callers treat it as a miss.
+        """
+        return OUTPUTS[self.step].model_validate({**value, "cached": True})
+
+
+OUTPUTS: dict[StepName, type[StepOutput]] = {"trial": Trial, "evaluate": Evaluation, "reflect": Reflection}
+
+Runner = Callable[[StepCall], Awaitable[StepOutput | None]]
+
+
+def _feedback(trial: Trial) -> str:
+    return trial.evaluation.feedback if trial.evaluation is not None else ""
+
+
+async def perform(call: StepCall) -> StepOutput | None:
+    """Carry out a step: the plain runner, and what every other runner ends in."""
+    call.executed = True
+    return await _PERFORM[call.step](call)
+
+
+def _output_fields(reply: ChatReply) -> dict[str, Any]:
+    return {
+        "model": reply.model,
+        "usage": reply.usage,
+        "seconds": reply.seconds,
+        "attempts": reply.attempts,
+        "retried": reply.retried,
+    }
+
+
+async def _trial(call: StepCall) -> Trial:
+    runtime, attempt = call.runtime, call.attempt
+    messages = runtime.prompts.trial_messages(
+        attempt.problem, attempt.past, cot=runtime.options.actor == "cot"
+    )
+    request = ChatRequest(
+        messages=messages,
+        sampling=runtime.options.sampling,
+        salt=f"{attempt.repeat}.{attempt.index}",
+    )
+    llm, started = runtime.actor(attempt.index), time.perf_counter()
+    try:
+        reply = await llm.chat(request)
+    except (MalformedReplyError, RefusalError) as exc:
+        # No usable answer is a failed trial, not a failed episode: the next trial may do better.
+        return Trial(
+            index=attempt.index,
+            answer="",
+            model=llm.model,
+            error=f"{type(exc).__name__}: {exc}",
+            lessons=attempt.past.lessons,
+            seconds=time.perf_counter() - started,
+        )
+    return Trial(
+        index=attempt.index,
+        answer=reply.text.strip(),
+        finish_reason=reply.finish_reason,
+        lessons=attempt.past.lessons,
+        **_output_fields(reply),
+    )
+
+
+async def _evaluate(call: StepCall) -> Evaluation:
+    assert call.trial is not None
+    return await call.evaluator.evaluate(call.attempt.problem, call.trial)
+
+
+async def _reflect(call: StepCall) -> Reflection:
+    runtime, attempt, trial = call.runtime, call.attempt, call.trial
+    assert trial is not None
+    if runtime.custom_reflector is not None:
+        return await runtime.custom_reflector.reflect(call)
+    return await reflect_once(call)
+
+
+async def reflect_once(call: StepCall) -> Reflection:
+    """Draw a reflection by one call of the reflector.
+
+    Raises:
+        RetryableError, PermanentError: as the model raises them; a malformed reply or a refusal
+            gives a reflection that repeats the feedback, since the episode can go on without.
+    """
+    runtime, attempt, trial = call.runtime, call.attempt, call.trial
+    assert trial is not None
+    request = ChatRequest(
+        messages=runtime.prompts.reflect_messages(attempt.problem, attempt.past, trial),
+        sampling=runtime.options.sampling,
+        role="reflector",
+        salt=f"{attempt.repeat}.{attempt.index}",
+    )
+    try:
+        reply = await runtime.reflector.chat(request)
+    except (MalformedReplyError, RefusalError):
+        return Reflection(trial=attempt.index, text=_feedback(trial), model=runtime.reflector.model)
+    text = reply.text.strip() or _feedback(trial)
+    return Reflection(trial=attempt.index, text=text, **_output_fields(reply))
+
+
+def _lesson_key(episode: str, index: int) -> str:
+    return digest([episode, index])[:32]
+
+
+async def _memorize(call: StepCall) -> None:
+    runtime, attempt, trial = call.runtime, call.attempt, call.trial
+    assert trial is not None and trial.reflection is not None and trial.evaluation is not None
+    if runtime.memory is None:
+        return
+    episode = runtime.episode_id(attempt.problem, attempt.repeat)
+    await runtime.memory.add(
+        Lesson(
+            key=_lesson_key(episode, attempt.index),
+            problem=attempt.problem.digest,
+            episode=episode,
+            run=runtime.run,
+            trial=attempt.index,
+            text=trial.reflection.text,
+            prompt=attempt.problem.prompt,
+            feedback=trial.evaluation.feedback,
+            evaluator=trial.evaluation.evaluator,
+            failure_class=trial.evaluation.failure_class,
+            created=time.time(),
+        )
+    )
+
+
+_PERFORM: dict[StepName, Callable[[StepCall], Awaitable[StepOutput | None]]] = {
+    "trial": _trial,
+    "evaluate": _evaluate,
+    "reflect": _reflect,
+    "memorize": _memorize,
+}
+
+
+def build_steps(runtime: Runtime, runner: Runner = perform) -> Steps:
+    """The loop's four steps, carried out by `runner` and told to the runtime's observers."""
+
+    async def run(call: StepCall) -> StepOutput | None:
+        started = time.perf_counter()
+        try:
+            output = await runner(call)
+        except ReflexionError as exc:
+            for observer in runtime.observers:
+                observer.record_error(call.step, exc)
+            raise
+        wall = time.perf_counter() - started
+        for observer in runtime.observers:
+            observer.record_step(call.step, output, wall)
+        return output
+
+    async def trial(attempt: Attempt) -> Trial:
+        output = cast(Trial, await run(StepCall(runtime, "trial", attempt)))
+        # The entry may have been written by another trial with the same key; the index is ours.
+        return output if output.index == attempt.index else output.model_copy(update={"index": attempt.index})
+
+    async def evaluate(attempt: Attempt, judged: Trial) -> Evaluation:
+        return cast(Evaluation, await run(StepCall(runtime, "evaluate", attempt, judged)))
+
+    async def reflect(attempt: Attempt, judged: Trial) -> Reflection:
+        return cast(Reflection, await run(StepCall(runtime, "reflect", attempt, judged)))
+
+    async def memorize(attempt: Attempt, judged: Trial) -> None:
+        await run(StepCall(runtime, "memorize", attempt, judged))
+
+    if runtime.memory is None:
+        return Steps(trial, evaluate, reflect, memorize)
+    memory = runtime.memory
+
+    async def recall(problem: Problem, repeat: int) -> Sequence[Lesson]:
+        from reflexion.memory.base import Query
+
+        query = Query(
+            problem=problem.digest,
+            prompt=problem.prompt,
+            episode=runtime.episode_id(problem, repeat),
+            run=runtime.run,
+            own=runtime.options.omega,
+            similar=runtime.options.transfer,
+        )
+        return await memory.recall(query)
+
+    async def settle(attempt: Attempt, trials: Sequence[Trial], passed: bool) -> None:
+        episode = runtime.episode_id(attempt.problem, attempt.repeat)
+        seen = [
+            _lesson_key(episode, t.index)
+            for t in trials[:-1]
+            if t.reflection is not None and t.reflection.text in attempt.past.lessons
+        ]
+        seen += attempt.past.recalled
+        if seen:
+            await memory.credit(seen, passed, by=f"{episode}#{attempt.index}")
+
+    return Steps(trial, evaluate, reflect, memorize, recall, settle)
