@@ -1,0 +1,490 @@
+"""A run's folder: every finished episode on disk at once, and a run that can be resumed.
+
+    runs/NAME/
+        parameters.json   what the run was
+        episodes.jsonl    a line per finished episode, appended as it finishes
+        summary.json      its figures, once it is finished
+        report.html       the same to look at, see `reflexion.report`
+
+A line is one write of the operating system, so a process killed at any moment leaves whole lines and at
+most one torn one at the end, which resuming cuts off. In memory there is an offset per episode, never
+the episodes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from reflexion.errors import ConfigurationError, StorageError
+from reflexion.telemetry.summary import Summary, SummaryBuilder
+from reflexion.types import Episode, Outcome
+
+__all__ = ["IDENTITY", "EpisodeKey", "RunFolder", "check_run_name", "default_run_name"]
+
+EpisodeKey = tuple[str, int]
+"""Problem id and repeat index: one episode of a run."""
+
+IDENTITY = (
+    "dataset",
+    "dataset_digest",
+    "llm",
+    "model",
+    "reflector",
+    "judge",
+    "strategy",
+    "actor",
+    "evaluator",
+    "max_trials",
+    "temperature",
+    "seed",
+)
+"""Parameters in which a resumed run must agree with what it was; others (concurrency …) may change."""
+
+EPISODES, PARAMETERS, SUMMARY, LOCK = "episodes.jsonl", "parameters.json", "summary.json", ".lock"
+
+_NAME = re.compile(r"\w[\w.+-]{0,127}")
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
+
+
+def check_run_name(name: str) -> str:
+    """The name, if it can name a folder.
+
+    Raises:
+        ConfigurationError: it has a slash, a space or another character that does not belong there.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"name: {name!r} cannot name a run; use up to 128 letters, digits and . _ + -, "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+def default_run_name(dataset: str, llm: str, strategy: str, now: datetime) -> str:
+    """A readable name that sorts by time within one dataset, model and strategy."""
+    words = (Path(dataset).name.split(".")[0], Path(llm.split(":", 1)[-1]).stem, strategy)
+    slugs = (re.sub(r"[^\w.]+", "-", w).strip("-._")[:30].lower() for w in words)
+    return "-".join([*(s for s in slugs if s), f"{now:%Y%m%d-%H%M%S}"])
+
+
+class RunFolder:
+    """One run on disk.
+
+    Get one with `create`, `resume` or `start` to write (one process at a time, held by a lock), or with
+    `open` to read. It is a context manager; leaving it releases the lock.
+
+    Attributes:
+        path: the folder.
+        parameters: what the run was started with; passwords in URLs are masked.
+        repaired: what had to be mended when the run was resumed, or None.
+    """
+
+    def __init__(self, path: Path, parameters: dict[str, Any]) -> None:
+        self.path = path
+        self.parameters = parameters
+        self.repaired: str | None = None
+        self._index: dict[EpisodeKey, int] = {}
+        self._unfinished: set[EpisodeKey] = set()
+        self._size = 0
+        self._appended = 0
+        self._fd: int | None = None
+        self._lock: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.path.name
+
+    @property
+    def episodes_path(self) -> Path:
+        """The file of episodes."""
+        return self.path / EPISODES
+
+    # -- opening -------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, root: Path | str, name: str, *, parameters: Mapping[str, Any]) -> RunFolder:
+        """Make the folder of a new run and lock it.
+
+        Args:
+            root: folder of all runs; made if missing.
+            parameters: what the run is, JSON-safe. Those in `IDENTITY` are held fixed on resuming.
+
+        Raises:
+            ConfigurationError: the name is not one, or a run has it already.
+            StorageError: the folder cannot be written, or another process has it.
+        """
+        path = Path(root) / check_run_name(name)
+        if (path / PARAMETERS).exists() or (path / EPISODES).exists():
+            raise ConfigurationError(f"name: {path} exists already; resume it or choose another name")
+        run = cls(path, _mask(dict(parameters)))
+        with _storage(path):
+            path.mkdir(parents=True, exist_ok=True)
+            run._take_lock()
+            try:
+                _write_atomic(path / PARAMETERS, [_json(run.parameters)])
+                run._open_for_append()
+            except BaseException:
+                run.close()
+                raise
+        return run
+
+    @classmethod
+    def resume(cls, root: Path | str, name: str, *, parameters: Mapping[str, Any]) -> RunFolder:
+        """Lock a run that exists, to carry on with it.
+
+        A torn last line is cut off and told of in `repaired`; its episode is not done.
+
+        Raises:
+            ConfigurationError: there is no such run, or a parameter of `IDENTITY` differs.
+            StorageError: the folder cannot be read or written, a line is damaged, or another process
+                has the run.
+        """
+        path = Path(root) / check_run_name(name)
+        if not path.is_dir():
+            raise ConfigurationError(f"name: there is no run {path}")
+        with _storage(path):
+            run = cls(path, _read_parameters(path))
+            given = _mask(dict(parameters))
+            for field in IDENTITY:
+                was, now = run.parameters.get(field), given.get(field)
+                if was != now:
+                    raise ConfigurationError(
+                        f"{field}: the run {name!r} was started with {was!r}, not {now!r}; "
+                        "resume it with the same value or give the new run another --name"
+                    )
+            run._take_lock()
+            try:
+                run._open_for_append()
+                run._read_index(repair=True)
+            except BaseException:
+                run.close()
+                raise
+        return run
+
+    @classmethod
+    def start(cls, root: Path | str, name: str, *, parameters: Mapping[str, Any]) -> RunFolder:
+        """Resume the run of this name if there is one, else create it. Raises as both do."""
+        path = Path(root) / check_run_name(name)
+        exists = (path / PARAMETERS).exists() or (path / EPISODES).exists()
+        return (cls.resume if exists else cls.create)(root, name, parameters=parameters)
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunFolder:
+        """Open a run to read it, also while another process writes it.
+
+        Raises:
+            ConfigurationError: it is not a run's folder.
+            StorageError: it cannot be read, or a line is damaged.
+        """
+        path = Path(path)
+        if not (path / EPISODES).is_file():
+            raise ConfigurationError(f"{path} is not a run's folder: it has no {EPISODES}")
+        with _storage(path):
+            run = cls(path, _read_parameters(path))
+            run._read_index(repair=False)
+        return run
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock and the file; harmless when called twice."""
+        for fd in (self._fd, self._lock):
+            if fd is not None:
+                os.close(fd)
+        self._fd = self._lock = None
+
+    def _take_lock(self) -> None:
+        import fcntl
+
+        self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._lock, 32).decode(errors="replace").strip() or "unknown"
+            self.close()
+            raise StorageError(
+                f"{self.path}: another process (pid {holder}) is writing this run; wait for it or stop it, "
+                "or give this run another --name"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _open_for_append(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(self.episodes_path, flags, 0o644)
+        self._size = os.fstat(self._fd).st_size
+
+    def _read_index(self, *, repair: bool) -> None:
+        offset, number = 0, 0
+        with self.episodes_path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                self._note(*self._head(line, number), offset)
+                offset += len(line)
+        size = self.episodes_path.stat().st_size
+        # A reader may meet a line that is just being written; only the writer may cut.
+        if repair and offset < size and self._fd is not None:
+            os.ftruncate(self._fd, offset)
+            self.repaired = (
+                f"{self.episodes_path}: line {number} was torn ({size - offset} bytes, the process was "
+                "stopped while writing); it was cut off and its episode runs again"
+            )
+        self._size = offset
+
+    def _head(self, line: bytes, number: int) -> tuple[EpisodeKey, str]:
+        try:
+            head = orjson.loads(line)
+            return (str(head["problem_id"]), int(head.get("repeat", 0))), str(head["outcome"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
+            raise StorageError(
+                f"{self.episodes_path}: line {number} is not an episode ({exc}); "
+                "remove the line and its episode is run again"
+            ) from exc
+
+    def _note(self, key: EpisodeKey, outcome: str, offset: int) -> None:
+        self._index[key] = offset
+        if outcome in (Outcome.SOLVED, Outcome.FAILED):
+            self._unfinished.discard(key)
+        else:
+            self._unfinished.add(key)
+
+    # -- episodes ------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Episodes on record, each counted once."""
+        return len(self._index)
+
+    def done(self, problem_id: str, repeat: int = 0) -> bool:
+        """Whether this episode is on record and need not run again: it was solved or it failed.
+
+        Episodes that ended in an error or were stopped by a budget are not done.
+        """
+        key = (problem_id, repeat)
+        return key in self._index and key not in self._unfinished
+
+    def append(self, episode: Episode) -> None:
+        """Put one finished episode on record. Safe against a kill at any moment.
+
+        Raises:
+            StorageError: the disk is full or the file cannot be written; nothing of the line is left.
+        """
+        if self._fd is None:
+            raise StorageError(f"{self.path}: the run is not open for writing")
+        line = episode.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        with _storage(self.episodes_path):
+            try:
+                written = os.write(self._fd, line)
+                while written < len(line):  # a full disk takes a part first and fails on the rest
+                    written += os.write(self._fd, line[written:])
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._fd, self._size)
+                raise
+        self._note((episode.problem_id, episode.repeat), episode.outcome, self._size)
+        self._size += len(line)
+        self._appended += 1
+
+    def episodes(self, order: Iterable[EpisodeKey] | None = None) -> Iterator[Episode]:
+        """The episodes one by one, the newest record of each.
+
+        Args:
+            order: episodes to give first, in this order; those it does not name follow as recorded.
+
+        Raises:
+            StorageError: a record cannot be read.
+        """
+        for _, line in self._lines(order):
+            yield self._parse(line)
+
+    def _lines(self, order: Iterable[EpisodeKey] | None) -> Iterator[tuple[EpisodeKey, bytes]]:
+        with _storage(self.episodes_path), self.episodes_path.open("rb") as file:
+            for key in _first(order or (), self._index):
+                file.seek(self._index[key])
+                yield key, file.readline()
+
+    def _parse(self, line: bytes) -> Episode:
+        try:
+            return Episode.model_validate_json(line)
+        except ValidationError as exc:
+            problem = exc.errors(include_url=False)[0]
+            where = ".".join(str(p) for p in problem["loc"])
+            raise StorageError(
+                f"{self.episodes_path}: the episode {line[:80].decode(errors='replace')!r}… cannot be read: "
+                f"{where}: {problem['msg']}; remove the line and resume the run"
+            ) from exc
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def finish(
+        self,
+        order: Iterable[EpisodeKey],
+        *,
+        wall_seconds: float,
+        peak_rss_mb: float | None = None,
+        granularity: int = 1,
+        expensive: Collection[str] = (),
+    ) -> Summary:
+        """Sort the record by dataset order, one line per episode, and write `summary.json`.
+
+        Both files are replaced atomically; whoever reads sees the old or the new one. Harmless when
+        called again.
+
+        Args:
+            order: all episodes of the run as the dataset orders them; those without a record are
+                counted as not run. Records it does not name are kept, after the others.
+            wall_seconds: wall time of this session.
+            peak_rss_mb: peak memory of the process tree in 10^6 bytes.
+            granularity: steps to a task run.
+            expensive: names of the evaluators whose verdicts are cached.
+
+        Returns:
+            The figures. When this session had nothing left to do, wall time, throughput and memory are
+            those of the session that did the work.
+
+        Raises:
+            StorageError: a file cannot be read or written; the old ones are left as they were.
+        """
+        if self._fd is None:
+            raise StorageError(f"{self.path}: the run is not open for writing")
+        plan = list(order)
+        builder = SummaryBuilder(expensive)
+        offsets: dict[EpisodeKey, int] = {}
+
+        def lines() -> Iterator[bytes]:
+            offset = 0
+            for key, line in self._lines(plan):
+                builder.add(self._parse(line))
+                offsets[key] = offset
+                offset += len(line)
+                yield line
+
+        with _storage(self.episodes_path):
+            _write_atomic(self.episodes_path, lines())
+            os.close(self._fd)
+            self._fd = None
+            self._index = offsets
+            self._open_for_append()
+        summary = builder.build(
+            run=self.name,
+            dataset=str(self.parameters.get("dataset", "")),
+            llm=str(self.parameters.get("llm", "")),
+            strategy=str(self.parameters.get("strategy", "")),
+            max_trials=self._max_trials(),
+            wall_seconds=wall_seconds,
+            finished=self._appended,
+            problems=len({p for p, _ in plan} | {p for p, _ in offsets}),
+            missing=len(set(plan) - offsets.keys()),
+            peak_rss_mb=peak_rss_mb,
+            granularity=granularity,
+        )
+        if not self._appended and (before := self.summary()) is not None:
+            kept = ("wall_seconds", "episodes_per_minute", "peak_rss_mb", "granularity")
+            summary = summary.model_copy(update={name: getattr(before, name) for name in kept})
+        with _storage(self.path / SUMMARY):
+            _write_atomic(self.path / SUMMARY, [_json(summary.model_dump(mode="json"))])
+        return summary
+
+    def _max_trials(self) -> int:
+        value = self.parameters.get("max_trials", 1)
+        return value if isinstance(value, int) and value >= 1 else 1
+
+    def summary(self) -> Summary | None:
+        """The figures of the finished run, or None when it is not finished.
+
+        Raises:
+            StorageError: `summary.json` cannot be read.
+        """
+        path = self.path / SUMMARY
+        if not path.exists():
+            return None
+        with _storage(path):
+            data = path.read_bytes()
+        try:
+            return Summary.model_validate_json(data)
+        except ValidationError as exc:
+            problem = exc.errors(include_url=False)[0]
+            raise StorageError(
+                f"{path}: {'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}; "
+                "remove the file and resume the run, which writes it anew"
+            ) from exc
+
+
+def _first(order: Iterable[EpisodeKey], known: Mapping[EpisodeKey, int]) -> Iterator[EpisodeKey]:
+    """The known keys, those of `order` first; the others as they lie in the file."""
+    seen: set[EpisodeKey] = set()
+    for key in order:
+        if key in known and key not in seen:
+            seen.add(key)
+            yield key
+    yield from sorted(known.keys() - seen, key=known.__getitem__)
+
+
+def _read_parameters(path: Path) -> dict[str, Any]:
+    file = path / PARAMETERS
+    try:
+        found = orjson.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} is not a run's folder: it has no {PARAMETERS}") from None
+    except orjson.JSONDecodeError as exc:
+        raise StorageError(f"{file}: line {exc.lineno}: {exc.msg}") from exc
+    if not isinstance(found, dict):
+        raise StorageError(f"{file}: must be a JSON object")
+    return found
+
+
+def _mask(parameters: Any) -> Any:
+    """Passwords in URLs do not belong in files that people pass on."""
+    if isinstance(parameters, str):
+        return _PASSWORD.sub(r"\1***@", parameters)
+    if isinstance(parameters, Mapping):
+        return {str(k): _mask(v) for k, v in parameters.items()}
+    if isinstance(parameters, list | tuple):
+        return [_mask(v) for v in parameters]
+    return parameters
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+@contextmanager
+def _storage(path: Path) -> Generator[None]:
+    """Turn the operating system's errors into one that names the path."""
+    try:
+        yield
+    except OSError as exc:
+        at = exc.filename or path
+        raise StorageError(f"{at}: {exc.strerror or exc}") from exc
+
+
+def _write_atomic(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file beside its place and put it there in one step; nothing is left when it fails."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,288 @@
+"""The figures of one run, counted episode by episode in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pydantic import Field
+
+from reflexion.llm.base import Role
+from reflexion.telemetry.histogram import DurationHistogram
+from reflexion.types import Episode, Evaluation, Frozen, Outcome, Reflection, StepName, StepOutput, Usage
+
+__all__ = [
+    "Lessons",
+    "LessonsCount",
+    "ModelUsage",
+    "Percentiles",
+    "StepCount",
+    "Summary",
+    "SummaryBuilder",
+    "Tokens",
+    "asks_model",
+    "is_cacheable",
+]
+
+ROLES: dict[StepName, Role] = {"trial": "actor", "evaluate": "judge", "reflect": "reflector"}
+"""For whom each step asks a model."""
+
+
+def asks_model(step: StepName, output: StepOutput) -> bool:
+    """Whether a language model stands behind this output: then its wall time is a response time."""
+    if step == "evaluate":
+        return output.usage.calls > 0
+    if isinstance(output, Reflection) and output.reused_from is not None:
+        return False
+    return step in ("trial", "reflect")
+
+
+def is_cacheable(step: StepName, output: StepOutput, expensive: Collection[str] = ()) -> bool:
+    """Whether this kind of step is kept in the step cache.
+
+    Trials and reflections always are; evaluations if their evaluator is one of `expensive`, asked a
+    model, or was in fact answered from the cache; memorizing never is.
+    """
+    if isinstance(output, Evaluation):
+        return output.cached or output.usage.calls > 0 or output.evaluator in expensive
+    return step in ("trial", "reflect")
+
+
+class Percentiles(Frozen):
+    """Durations in seconds; None: there are no data."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    max: float | None = None
+
+    @classmethod
+    def of(cls, histogram: DurationHistogram) -> Percentiles:
+        """The percentiles of a histogram."""
+        return cls(
+            p50=histogram.percentile(50),
+            p95=histogram.percentile(95),
+            p99=histogram.percentile(99),
+            max=histogram.maximum,
+        )
+
+
+class Tokens(Frozen):
+    """Tokens spent in this run, and those the cache saved."""
+
+    prompt: int = 0
+    completion: int = 0
+    saved: int = Field(default=0, description="Prompt and completion tokens of the cached steps.")
+
+
+class StepCount(Frozen):
+    """What became of the steps of one kind."""
+
+    cached: int = 0
+    executed: int = 0
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share answered from the cache; None: there were no steps."""
+        total = self.cached + self.executed
+        return self.cached / total if total else None
+
+
+class ModelUsage(Frozen):
+    """What one model spent in one role."""
+
+    role: Role
+    model: str
+    usage: Usage
+
+
+class LessonsCount(Frozen):
+    """Episodes with a kind of reflection, and how many of them were solved."""
+
+    episodes: int = 0
+    solved: int = 0
+
+
+class Lessons(Frozen):
+    """Do reused reflections help as much as fresh ones?
+
+    An episode counts as `reused` when one of its reflections was taken from a similar failure, else as
+    `fresh` when it has a reflection at all.
+    """
+
+    reused: LessonsCount = LessonsCount()
+    fresh: LessonsCount = LessonsCount()
+
+
+class Summary(Frozen):
+    """`summary.json`: the figures of one run."""
+
+    run: str
+    dataset: str
+    llm: str
+    strategy: str
+    max_trials: int = Field(ge=1)
+    problems: int = Field(ge=0, description="Problems of the dataset that the run covers.")
+    episodes: int = Field(ge=0, description="Problems times repeats.")
+    solved: int = Field(ge=0, description="Episodes that were solved.")
+    failed: int = Field(ge=0, description="Episodes that used up their trials.")
+    errors: int = Field(ge=0, description="Episodes that an error ended.")
+    not_run: int = Field(ge=0, description="Episodes that never ran, or that a budget stopped.")
+    pass_rate: float | None = Field(description="solved / episodes, errors and not run included; None: no episodes.")
+    solved_by_trial: tuple[int, ...] = Field(
+        description="Episodes solved by trial 1, by trial 2, …: cumulative, `max_trials` numbers."
+    )
+    llm_calls: int = Field(description="Calls really made; cached steps made none.")
+    cached_steps: int = Field(description="Steps of cacheable kinds that the cache answered.")
+    executed_steps: int = Field(description="Steps of cacheable kinds that were computed.")
+    cache_hit_rate: float | None = Field(description="cached / (cached + executed); None: no such steps.")
+    steps: dict[StepName, StepCount] = Field(description="The same by step.")
+    tokens: Tokens
+    tokens_per_solved: float | None = Field(description="Tokens spent per solved episode; None: none was solved.")
+    cost_usd: float | None = Field(description="US dollars spent; None: a model's price is unknown.")
+    cost_saved_usd: float | None = Field(description="US dollars the cache saved; None: as above.")
+    usage: tuple[ModelUsage, ...] = Field(description="What was spent, by role and model.")
+    wall_seconds: float = Field(description="Wall time of the session that finished the run.")
+    episodes_per_minute: float | None = Field(description="Episodes that session finished, per minute.")
+    response_time: Percentiles = Field(
+        description="Wall time in seconds of the executed steps that asked a model, retries and waiting "
+        "for them included; cached steps do not lower it."
+    )
+    error_rate: float = Field(description="Steps that ended in an error / steps executed, cheap ones included.")
+    errors_by_class: dict[str, int] = Field(description="Errors that ended an episode, by class.")
+    retries_by_class: dict[str, int] = Field(description="Errors that were retried, by class.")
+    lessons: Lessons
+    peak_rss_mb: float | None = Field(default=None, description="Peak memory of the process tree, 10^6 bytes.")
+    granularity: int = Field(default=1, ge=1, description="Steps to a task run; 1: every step has its own.")
+
+
+class SummaryBuilder:
+    """Counts episodes one at a time; memory does not grow with their number.
+
+    Args:
+        expensive: names of the evaluators whose verdicts are cached.
+    """
+
+    def __init__(self, expensive: Collection[str] = ()) -> None:
+        self._expensive = frozenset(expensive)
+        self._outcomes = dict.fromkeys(Outcome, 0)
+        self._solved_at: dict[int, int] = {}
+        self._steps: dict[StepName, list[int]] = {}
+        self._executed = 0
+        self._failed_steps = 0
+        self._spent: dict[tuple[Role, str], Usage] = {}
+        self._saved = Usage()
+        self._times = DurationHistogram()
+        self._errors: dict[str, int] = {}
+        self._retries: dict[str, int] = {}
+        self._lessons = {True: [0, 0], False: [0, 0]}
+
+    @property
+    def episodes(self) -> int:
+        """Episodes counted so far."""
+        return sum(self._outcomes.values())
+
+    def add(self, episode: Episode) -> None:
+        """Count one episode."""
+        self._outcomes[episode.outcome] += 1
+        if episode.solved and episode.solved_at is not None:
+            self._solved_at[episode.solved_at] = self._solved_at.get(episode.solved_at, 0) + 1
+        if episode.error is not None and episode.outcome is Outcome.ERROR:
+            self._failed_steps += 1
+            _count(self._errors, episode.error.kind)
+        for step, output in episode.outputs():
+            self._add_step(step, output)
+        reflections = episode.reflections
+        if reflections:
+            cell = self._lessons[any(r.reused_from is not None for r in reflections)]
+            cell[0] += 1
+            cell[1] += episode.solved
+
+    def _add_step(self, step: StepName, output: StepOutput) -> None:
+        if is_cacheable(step, output, self._expensive):
+            self._steps.setdefault(step, [0, 0])[0 if output.cached else 1] += 1
+        if output.cached:
+            self._saved += output.usage
+            return
+        self._executed += 1
+        for kind in output.retried:
+            _count(self._retries, kind)
+        if asks_model(step, output):
+            self._times.record(output.seconds)
+        if output.usage.calls:
+            key = (ROLES[step], output.model or "unknown")
+            self._spent[key] = self._spent.get(key, Usage()) + output.usage
+
+    def build(
+        self,
+        *,
+        run: str,
+        dataset: str,
+        llm: str,
+        strategy: str,
+        max_trials: int,
+        wall_seconds: float,
+        finished: int | None = None,
+        problems: int | None = None,
+        missing: int = 0,
+        peak_rss_mb: float | None = None,
+        granularity: int = 1,
+    ) -> Summary:
+        """The figures so far.
+
+        Args:
+            wall_seconds: wall time of this session.
+            finished: episodes this session finished; None: all that were counted.
+            problems: distinct problems; None: as many as episodes, no repeats.
+            missing: planned episodes of which there is no record; they count as not run.
+            peak_rss_mb: peak memory of the process tree in 10^6 bytes.
+            granularity: steps to a task run.
+        """
+        episodes = self.episodes + missing
+        solved = self._outcomes[Outcome.SOLVED]
+        spent = sum(self._spent.values(), Usage())
+        cached = sum(c for c, _ in self._steps.values())
+        executed = sum(e for _, e in self._steps.values())
+        attempted = self._executed + self._failed_steps
+        done = self.episodes if finished is None else finished
+        by_trial = [self._solved_at.get(i, 0) for i in range(1, max_trials + 1)]
+        return Summary(
+            run=run,
+            dataset=dataset,
+            llm=llm,
+            strategy=strategy,
+            max_trials=max_trials,
+            problems=episodes if problems is None else problems,
+            episodes=episodes,
+            solved=solved,
+            failed=self._outcomes[Outcome.FAILED],
+            errors=self._outcomes[Outcome.ERROR],
+            not_run=self._outcomes[Outcome.NOT_RUN] + missing,
+            pass_rate=solved / episodes if episodes else None,
+            solved_by_trial=tuple(sum(by_trial[: i + 1]) for i in range(max_trials)),
+            llm_calls=spent.calls,
+            cached_steps=cached,
+            executed_steps=executed,
+            cache_hit_rate=StepCount(cached=cached, executed=executed).hit_rate,
+            steps={s: StepCount(cached=c, executed=e) for s, (c, e) in self._steps.items()},
+            tokens=Tokens(prompt=spent.prompt, completion=spent.completion, saved=self._saved.total),
+            tokens_per_solved=spent.total / solved if solved else None,
+            cost_usd=spent.cost_usd if spent.calls else 0.0,
+            cost_saved_usd=self._saved.cost_usd if self._saved.calls else 0.0,
+            usage=tuple(ModelUsage(role=r, model=m, usage=u) for (r, m), u in sorted(self._spent.items())),
+            wall_seconds=wall_seconds,
+            episodes_per_minute=60 * done / wall_seconds if wall_seconds > 0 else None,
+            response_time=Percentiles.of(self._times),
+            error_rate=self._failed_steps / attempted if attempted else 0.0,
+            errors_by_class=dict(sorted(self._errors.items())),
+            retries_by_class=dict(sorted(self._retries.items())),
+            lessons=Lessons(
+                reused=LessonsCount(episodes=self._lessons[True][0], solved=self._lessons[True][1]),
+                fresh=LessonsCount(episodes=self._lessons[False][0], solved=self._lessons[False][1]),
+            ),
+            peak_rss_mb=peak_rss_mb,
+            granularity=granularity,
+        )
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
