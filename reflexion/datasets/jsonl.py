@@ -1,0 +1,165 @@
+"""JSON lines: memory-mapped with an index of offsets, or streamed out of gzip."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import mmap
+import os
+import zlib
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import orjson
+
+from reflexion.datasets.index import LineIndex, load_index, store_index
+from reflexion.datasets.rows import Inspect, Row, file_digest, select_rows
+from reflexion.errors import DatasetError
+
+__all__ = ["GzipLines", "MappedLines"]
+
+_BOM = b"\xef\xbb\xbf"
+_RESIDENT = 8 * 2**20
+"""Bytes of the map that may be resident before they are given back."""
+_FAULT = 64 * 2**10
+"""Bytes the kernel maps around one touched page."""
+
+
+def _parse(path: Path, number: int, raw: bytes) -> Mapping[str, Any]:
+    try:
+        record = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise DatasetError(f"{path}:{number}: not JSON ({error}); every line must be one JSON object") from error
+    if not isinstance(record, dict):
+        raise DatasetError(
+            f'{path}:{number}: a JSON {type(record).__name__}, not an object; write {{"prompt": "…"}} on every line'
+        )
+    return cast("dict[str, Any]", record)
+
+
+def _strip_bom(number: int, raw: bytes) -> bytes:
+    return raw.removeprefix(_BOM) if number == 1 else raw
+
+
+class MappedLines:
+    """A JSON lines file read through a memory map and an index of its lines.
+
+    The first opening reads the whole file once: every line is parsed and inspected, so that a bad one
+    is reported before any work starts. The index of larger files is kept for the next opening, which
+    then touches neither the lines nor more of the index than it needs.
+    """
+
+    def __init__(self, path: Path, inspect: Inspect, fingerprint: str) -> None:
+        """
+        Args:
+            path: the file.
+            inspect: sees every row while the index is made, the first one also when it is loaded.
+            fingerprint: of whatever `inspect` does; an index made with another one is not used.
+
+        Raises:
+            DatasetError: for a bad line, a file that cannot be read, or one that changes meanwhile.
+        """
+        self.path = path
+        loaded = load_index(path, fingerprint)
+        if loaded is None:
+            loaded = self._scan(inspect)
+            store_index(path, fingerprint, loaded)
+            self._index = loaded
+        else:
+            self._index = loaded
+            for row in self.rows(range(min(1, self.count))):
+                inspect(row)
+
+    @property
+    def count(self) -> int:
+        """Number of lines that are not blank."""
+        return self._index.count
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return self._index.digest
+
+    def _scan(self, inspect: Inspect) -> LineIndex:
+        offsets, blanks = array("Q"), array("Q")
+        content = hashlib.sha256()
+        position = number = 0
+        with self.path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            for raw in file:
+                number += 1
+                content.update(raw)
+                if raw.isspace():
+                    blanks.append(len(offsets))
+                else:
+                    offsets.append(position)
+                    inspect(Row(number, _parse(self.path, number, _strip_bom(number, raw))))
+                position += len(raw)
+            after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise self._changed()
+        offsets.append(position)
+        return LineIndex(offsets, blanks, content.hexdigest(), before.st_size, before.st_mtime_ns)
+
+    def rows(self, order: Sequence[int]) -> Iterator[Row]:
+        """The rows with these positions; only their own bytes are read."""
+        if not order:
+            return
+        index = self._index
+        with (
+            self.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            touched = 0
+            for position in order:
+                self._expect_unchanged(file)  # a map that outlives its file's end kills the process
+                start, end = index.offsets[position], index.offsets[position + 1]
+                number = index.line(position)
+                raw = _strip_bom(number, data[start:end])
+                touched += max(end - start, _FAULT) if not isinstance(order, range) else end - start
+                if touched > _RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
+                    data.madvise(mmap.MADV_DONTNEED)
+                    touched = 0
+                yield Row(number, _parse(self.path, number, raw))
+
+    def _expect_unchanged(self, file: BinaryIO) -> None:
+        now = os.fstat(file.fileno())
+        if (now.st_size, now.st_mtime_ns) != (self._index.size, self._index.modified):
+            raise self._changed()
+
+    def _changed(self) -> DatasetError:
+        return DatasetError(f"{self.path}: the file changed while it was being read; open it again")
+
+
+class GzipLines:
+    """JSON lines inside gzip: streamed, never unpacked as a whole."""
+
+    def __init__(self, path: Path, inspect: Inspect) -> None:
+        """
+        Raises:
+            DatasetError: for a bad line or a damaged archive.
+        """
+        self.path = path
+        self.count = 0
+        for row in self._stream():
+            inspect(row)
+            self.count += 1
+        self.digest = file_digest(path)
+
+    def _stream(self) -> Iterator[Row]:
+        number = 0
+        try:
+            with gzip.open(self.path, "rb") as file:
+                for number, raw in enumerate(file, 1):
+                    if not raw.isspace():
+                        yield Row(number, _parse(self.path, number, _strip_bom(number, raw)))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DatasetError(
+                f"{self.path}:{number + 1}: damaged gzip ({error}); fetch or pack the file again"
+            ) from error
+
+    def rows(self, order: Sequence[int]) -> Iterator[Row]:
+        """The rows with these positions; everything before the last of them is unpacked on the way."""
+        return select_rows(self._stream(), order)
