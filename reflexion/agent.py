@@ -255,4 +255,3 @@ class ReflexionAgent:
 
 def _problem(task: str | Problem, number: int) -> Problem:
     return task if isinstance(task, Problem) else Problem(id=f"task-{number}", prompt=task)
-

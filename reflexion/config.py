@@ -79,9 +79,7 @@ class ModelParameters(Frozen):
             strategy=self.strategy,
             evaluator=self.evaluator,
             actor=self.actor,
-            sampling=Sampling(
-                temperature=self.temperature, seed=self.seed, max_tokens=self.max_completion_tokens
-            ),
+            sampling=Sampling(temperature=self.temperature, seed=self.seed, max_tokens=self.max_completion_tokens),
             omega=self.omega,
             transfer=self.transfer,
         )

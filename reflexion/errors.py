@@ -25,6 +25,11 @@ else that ends a run with exit code 1.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reflexion.types import Usage
+
 __all__ = [
     "AuthenticationError",
     "BudgetExceededError",
@@ -69,7 +74,15 @@ class RateLimitError(RetryableError):
 
 
 class EndpointError(RetryableError):
-    """The endpoint failed (408, 409, 5xx), the connection broke, or the reply could not be read."""
+    """The endpoint failed (408, 409, 5xx), the connection broke, or the reply could not be read.
+
+    Attributes:
+        unreachable: no connection could be made, and none was ever made before in this process.
+    """
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        super().__init__(message)
+        self.unreachable = unreachable
 
 
 class CallTimeoutError(RetryableError):
@@ -109,7 +122,15 @@ class RefusalError(PermanentError):
 
 
 class MalformedReplyError(PermanentError):
-    """The reply has no usable content (no choices, not the structure asked for)."""
+    """The reply has no usable content (no choices, not the structure asked for).
+
+    Attributes:
+        usage: what the reply cost all the same, where the endpoint told.
+    """
+
+    def __init__(self, message: str, *, usage: Usage | None = None) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class BudgetExceededError(PermanentError):

@@ -6,6 +6,7 @@ Hashing JSON rather than a pickle keeps keys equal across processes, machines an
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +27,12 @@ def canonical(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"{value} has no place in JSON")
+        return int(value) if value.is_integer() and abs(value) <= 2**53 else value
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return {"integer": str(value)}  # a dataset may hold numbers that machines do not
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, list | tuple):

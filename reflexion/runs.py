@@ -280,6 +280,10 @@ class RunFolder:
         key = (problem_id, repeat)
         return key in self._index and key not in self._unfinished
 
+    def recorded(self, problem_id: str, repeat: int = 0) -> bool:
+        """Whether there is a record of this episode, however it ended."""
+        return (problem_id, repeat) in self._index
+
     def append(self, episode: Episode) -> None:
         """Put one finished episode on record. Safe against a kill at any moment.
 

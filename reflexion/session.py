@@ -5,15 +5,17 @@ The one place where names and URLs become objects, for the agent, the command li
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from reflexion import errors
-from reflexion.errors import ConfigurationError
+from reflexion.config import BatchParameters, EpisodeParameters
+from reflexion.errors import ConfigurationError, DatasetError
 from reflexion.llm.base import LLM, Sampling
 from reflexion.prompts import DEFAULT_PROMPTS, Prompts
 from reflexion.steps import EpisodeOptions, Runner, Runtime, StepObserver, perform
@@ -23,8 +25,18 @@ if TYPE_CHECKING:
     from reflexion.cache.base import StepCache
     from reflexion.evaluators.base import Evaluator
     from reflexion.memory.base import Memory
+    from reflexion.settings import Settings
 
-__all__ = ["Session", "checked_options", "open_agent_session", "raise_if_fatal"]
+__all__ = [
+    "Session",
+    "check_problems",
+    "checked_options",
+    "describe_validation",
+    "evaluator_source",
+    "open_agent_session",
+    "open_session",
+    "raise_if_fatal",
+]
 
 
 @dataclass
@@ -35,6 +47,18 @@ class Session:
     cache: StepCache | None
     ttl: Mapping[StepName, float]
     refresh: bool = False
+    spec: str = ""
+    """The actor's model as it was asked for."""
+    concurrency: int | None = None
+    """Episodes at a time that suit the model, or None."""
+    memory_url: str | None = None
+    """Of a memory that outlives the run; None: the run has its own."""
+
+    async def bind_run(self, name: str, folder: Path, stack: AsyncExitStack) -> None:
+        """Tell the runtime which run it serves, and open the run's memory."""
+        self.runtime.run = name
+        url = self.memory_url or f"sqlite:{folder / 'memory.sqlite'}"
+        self.runtime.memory = await open_owned_memory(url, self.runtime.options.omega, stack)
 
     @property
     def runner(self) -> Runner:
@@ -118,29 +142,16 @@ async def open_agent_session(
     api_key: str | None = None,
     concurrency: int | None = None,
 ) -> AsyncIterator[Session]:
-    """Open the parts a `ReflexionAgent` needs; what it opened is closed with it."""
-    from reflexion.cache import MemoryStepCache, open_cache
-    from reflexion.cache.ttl import parse_ttl
+    """Open the parts a `ReflexionAgent` needs; what is opened here is closed here."""
+    from reflexion.cache import MemoryStepCache
     from reflexion.settings import Settings
 
     settings = Settings()
     async with AsyncExitStack() as stack:
-        opened: dict[str, LLM] = {}
-
-        async def model(spec: str | LLM | None, fallback: LLM | None = None) -> LLM:
-            if spec is None and fallback is not None:
-                return fallback
-            if spec is not None and not isinstance(spec, str):
-                return spec
-            name = spec or ""
-            if name not in opened:
-                opened[name] = open_model(spec, settings, base_url=base_url, api_key=api_key, concurrency=concurrency)
-                stack.push_async_callback(opened[name].aclose)
-            return opened[name]
-
-        actor = await model(models.get("actor"))
-        reflector = await model(models.get("reflector"), actor)
-        judge = await model(models.get("judge"), actor)
+        opener = _Models(settings, stack, base_url=base_url, api_key=api_key, concurrency=concurrency)
+        actor = opener.get(models.get("actor"))
+        reflector = opener.get(models.get("reflector"), actor)
+        judge = opener.get(models.get("judge"), actor)
         if isinstance(memory, str):
             memory = await open_owned_memory(memory, options.omega, stack)
         if cache is None or cache is True:
@@ -148,8 +159,7 @@ async def open_agent_session(
         elif cache is False:
             store = None
         elif isinstance(cache, str):
-            store = await _opened(open_cache(cache))
-            stack.push_async_callback(store.aclose)
+            store = await open_owned_cache(cache, stack)
         else:
             store = cache
         runtime = Runtime(
@@ -162,4 +172,160 @@ async def open_agent_session(
             observers=tuple(observers),
             run="agent",
         )
-        yield Session(runtime, store, parse_ttl(ttl))
+        yield Session(runtime, store, _ttl(ttl))
+
+
+@asynccontextmanager
+async def open_session(
+    parameters: BatchParameters | EpisodeParameters,
+    settings: Settings,
+    *,
+    dataset: str = "",
+    observers: Sequence[StepObserver] = (),
+) -> AsyncIterator[Session]:
+    """Open the parts a batch or a single episode needs; what is opened here is closed here.
+
+    Raises:
+        ConfigurationError: a parameter is wrong, or something it names cannot be had.
+        StorageError: the cache refuses (wrong password, written by a newer version).
+    """
+    async with AsyncExitStack() as stack:
+        concurrency = parameters.concurrency if isinstance(parameters, BatchParameters) else None
+        opener = _Models(settings, stack, base_url=parameters.base_url, concurrency=concurrency)
+        actor = opener.get(parameters.llm)
+        reflector = opener.get(parameters.reflector, actor)
+        judge = opener.get(parameters.judge, actor)
+        cache = await open_owned_cache(parameters.cache or settings.cache, stack) if parameters.use_cache else None
+        runtime = Runtime(
+            options=parameters.options(),
+            actor=lambda index: actor,
+            reflector=reflector,
+            evaluator=evaluator_source(
+                parameters.evaluator,
+                lambda: judge,
+                reveal_answers=parameters.reveal_answers,
+                timeout=parameters.evaluation_timeout or settings.evaluation_timeout,
+            ),
+            observers=tuple(observers),
+            dataset=dataset,
+        )
+        yield Session(
+            runtime,
+            cache,
+            _ttl(parameters.ttl),
+            refresh=parameters.refresh,
+            spec=opener.spec(parameters.llm),
+            concurrency=getattr(actor, "suggested_concurrency", None),
+            memory_url=(parameters.memory or settings.memory) if isinstance(parameters, BatchParameters) else None,
+        )
+
+
+def check_problems(
+    dataset: Iterable[Problem], evaluator: Callable[[Problem], Evaluator], name: str = "dataset"
+) -> None:
+    """Make sure that every problem can be judged, before the first call is made.
+
+    Raises:
+        DatasetError: names the problem and what it lacks.
+        ConfigurationError: there is no such evaluator.
+    """
+    for problem in dataset:
+        judge = evaluator(problem)
+        reason = judge.check(problem)
+        if reason is not None:
+            raise DatasetError(f"{name}: problem {problem.id!r} cannot be judged by {judge.name!r}: {reason}")
+
+
+def _ttl(text: str) -> Mapping[StepName, float]:
+    from reflexion.cache.ttl import parse_ttl
+
+    return parse_ttl(text)
+
+
+class _Models:
+    """Opens each model once, whatever roles it has."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stack: AsyncExitStack,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        concurrency: int | None = None,
+    ) -> None:
+        self._settings, self._stack = settings, stack
+        self._base_url, self._api_key, self._concurrency = base_url, api_key, concurrency
+        self._opened: dict[str, LLM] = {}
+
+    def spec(self, spec: str | None) -> str:
+        """The name that stands for no name."""
+        import os
+
+        from reflexion.llm import default_spec
+
+        return spec or self._settings.llm or default_spec(os.environ)
+
+    def get(self, spec: str | LLM | None, fallback: LLM | None = None) -> LLM:
+        """The model of a name; a model that was given is the giver's to close."""
+        if spec is None and fallback is not None:
+            return fallback
+        if spec is not None and not isinstance(spec, str):
+            return spec
+        name = self.spec(spec)
+        if name not in self._opened:
+            self._opened[name] = open_model(
+                name,
+                self._settings,
+                base_url=self._base_url,
+                api_key=self._api_key,
+                concurrency=self._concurrency,
+            )
+            self._stack.push_async_callback(self._opened[name].aclose)
+        return self._opened[name]
+
+
+def open_model(
+    spec: str,
+    settings: Settings,
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    concurrency: int | None = None,
+) -> LLM:
+    """The model of a name; the key comes from the settings and stays in the client.
+
+    Raises:
+        ConfigurationError: it cannot be had: no key, no weights, an unknown form of name.
+    """
+    from reflexion.llm import open_llm
+
+    key = settings.openai_api_key
+    return open_llm(
+        spec,
+        base_url=base_url or settings.openai_base_url,
+        api_key=api_key or (key.get_secret_value() if key is not None else None),
+        attempt_timeout=settings.attempt_timeout,
+        call_timeout=settings.call_timeout,
+        max_attempts=settings.max_attempts,
+        concurrency=concurrency,
+    )
+
+
+async def open_owned_memory(url: str, omega: int, stack: AsyncExitStack) -> Memory:
+    """A memory that is closed with the stack."""
+    from reflexion.memory import open_memory
+    from reflexion.memory.base import MemoryLimits
+
+    memory = open_memory(url, MemoryLimits(per_problem=omega))
+    stack.push_async_callback(memory.aclose)
+    return memory
+
+
+async def open_owned_cache(url: str | None, stack: AsyncExitStack) -> StepCache:
+    """A step cache that is closed with the stack."""
+    from reflexion.cache import open_cache
+
+    cache = open_cache(url)
+    stack.push_async_callback(cache.aclose)
+    return cache

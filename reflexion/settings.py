@@ -17,9 +17,7 @@ __all__ = ["Settings"]
 class Settings(BaseSettings):
     """Every setting, each with the environment variable of the same name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="REFLEXION_", env_file=".env", extra="ignore", populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_prefix="REFLEXION_", env_file=".env", extra="ignore", populate_by_name=True)
 
     llm: str | None = Field(default=None, description="Model when none is given.")
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")

@@ -34,6 +34,7 @@ from reflexion.types import (
 )
 
 if TYPE_CHECKING:
+    from reflexion.cache.base import CachedStep
     from reflexion.evaluators.base import Evaluator
     from reflexion.memory.base import Memory
 
@@ -121,6 +122,12 @@ class StepCall:
         self.attempt = attempt
         self.trial = trial
         self.executed = False
+        self.output: StepOutput | None = None
+        """What it gave, once it was carried out in this process."""
+        self.found: CachedStep | None = None
+        """The cache entry that answers it, once it was looked up."""
+        self.restored: StepOutput | None = None
+        """The output `found` holds."""
 
     def __repr__(self) -> str:
         a = self.attempt
@@ -240,9 +247,7 @@ def _output_fields(reply: ChatReply) -> dict[str, Any]:
 
 async def _trial(call: StepCall) -> Trial:
     runtime, attempt = call.runtime, call.attempt
-    messages = runtime.prompts.trial_messages(
-        attempt.problem, attempt.past, cot=runtime.options.actor == "cot"
-    )
+    messages = runtime.prompts.trial_messages(attempt.problem, attempt.past, cot=runtime.options.actor == "cot")
     request = ChatRequest(
         messages=messages,
         sampling=runtime.options.sampling,
@@ -276,10 +281,8 @@ async def _evaluate(call: StepCall) -> Evaluation:
 
 
 async def _reflect(call: StepCall) -> Reflection:
-    runtime, attempt, trial = call.runtime, call.attempt, call.trial
-    assert trial is not None
-    if runtime.custom_reflector is not None:
-        return await runtime.custom_reflector.reflect(call)
+    if call.runtime.custom_reflector is not None:
+        return await call.runtime.custom_reflector.reflect(call)
     return await reflect_once(call)
 
 

@@ -1,0 +1,54 @@
+"""`batch_evaluation`: a dataset as one flow run, each step a task run."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+import prefect.runtime.flow_run
+
+import tasks  # noqa: F401 - Prefect is told its settings before it is imported
+from flows.runnable import runnable_flow
+from reflexion.batch import BatchResult, Progress, execute_batch
+from reflexion.config import BatchParameters
+from reflexion.steps import StepObserver
+from tasks.steps import task_runs
+
+__all__ = ["OBSERVERS", "PROGRESS", "batch_evaluation"]
+
+PROGRESS: ContextVar[Progress | None] = ContextVar("reflexion_progress", default=None)
+"""Who is told how a batch goes on, when it is run from this process."""
+
+OBSERVERS: ContextVar[tuple[StepObserver, ...]] = ContextVar("reflexion_observers", default=())
+"""Who is told of every step, when a batch is run from this process."""
+
+
+def run_name() -> str:
+    """Dataset, model and strategy: what tells runs apart in the UI."""
+    given = prefect.runtime.flow_run.parameters.get("parameters")
+    p = given if isinstance(given, BatchParameters) else BatchParameters.model_validate(given)
+    return p.name or f"{p.dataset} · {p.llm or 'default model'} · {p.strategy}"
+
+
+@runnable_flow(
+    name="batch-evaluation",
+    description="Run a dataset through the Reflexion loop: trial → evaluate → reflect → memorize.",
+    flow_run_name=run_name,
+    persist_result=False,
+    validate_parameters=True,
+)
+async def batch_evaluation(parameters: BatchParameters) -> BatchResult:
+    """Run a dataset, with bounded concurrency; a problem that fails never fails the others.
+
+    Returns:
+        The run's folder and its figures.
+
+    Raises:
+        InputError: the dataset or a parameter is wrong.
+        RunFailedError: the endpoint refuses, or was never reached.
+    """
+    return await execute_batch(
+        parameters,
+        runner=task_runs,
+        observers=OBSERVERS.get(),
+        progress=PROGRESS.get(),
+    )

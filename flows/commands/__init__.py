@@ -1,0 +1,1 @@
+"""The commands of `reflexion`, one module each, imported only when asked for."""

@@ -1,0 +1,111 @@
+"""Options that several commands share, and how they become parameters."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import Group, Parameter
+from pydantic import BaseModel, ValidationError
+
+from reflexion.errors import ConfigurationError
+from reflexion.session import describe_validation
+
+__all__ = ["BatchOptions", "CacheOptions", "ModelOptions", "parameters_from"]
+
+M = TypeVar("M", bound=BaseModel)
+MODEL, LOOP, CACHE, RUN = (Group(name) for name in ("Model", "Loop", "Cache", "Run"))
+
+Strategies = Literal["none", "last_attempt", "reflexion", "last_attempt_and_reflexion"]
+
+
+def option(text: str, group: Group, *names: str) -> Parameter:
+    """An option with its help text."""
+    return Parameter(name=names or None, help=text, group=group)
+
+
+@Parameter(name="*")
+@dataclass
+class ModelOptions:
+    """The model, and how it is asked."""
+
+    llm: Annotated[str | None, option("local, gguf:PATH, replay:FILE, or a model of the endpoint.", MODEL)] = None
+    reflector: Annotated[str | None, option("Model that reflects; else the same.", MODEL)] = None
+    judge: Annotated[str | None, option("Model that judges; else the same.", MODEL)] = None
+    escalate: Annotated[str | None, option("Stronger models for later trials: small->large.", MODEL)] = None
+    base_url: Annotated[str | None, option("URL of an OpenAI-compatible endpoint.", MODEL)] = None
+    temperature: Annotated[float | None, option("Sampling temperature.", MODEL)] = 0.0
+    seed: Annotated[int | None, option("Sampling seed.", MODEL)] = None
+    max_completion_tokens: Annotated[int | None, option("Tokens of one reply at most.", MODEL)] = 512
+    max_trials: Annotated[int, option("Trials of a problem at most.", LOOP)] = 3
+    strategy: Annotated[Strategies, option("What a trial sees of the past.", LOOP)] = "reflexion"
+    evaluator: Annotated[str | None, option("Evaluator; else inferred from the problem.", LOOP)] = None
+    actor: Annotated[Literal["direct", "cot"], option("How a trial is made.", LOOP)] = "direct"
+    omega: Annotated[int, option("Lessons a trial sees at most (the paper's Ω).", LOOP)] = 3
+    transfer: Annotated[int, option("Lessons of similar problems a trial sees at most.", LOOP)] = 0
+    reveal_answers: Annotated[bool, option("Let feedback show the reference answer.", LOOP)] = False
+    evaluation_timeout: Annotated[float | None, option("Seconds an answer's tests may take.", LOOP)] = None
+
+
+@Parameter(name="*")
+@dataclass
+class CacheOptions:
+    """The step cache."""
+
+    cache: Annotated[str | None, option("URL of the step cache: a folder, redis://…", CACHE)] = None
+    ttl: Annotated[str | None, option("Time to live: 7d, or trial=1d,reflect=30d.", CACHE)] = None
+    refresh: Annotated[bool, option("Compute again what is cached.", CACHE)] = False
+    no_cache: Annotated[bool, Parameter(negative="", help="Neither read nor write the cache.", group=CACHE)] = False
+
+
+@Parameter(name="*")
+@dataclass
+class BatchOptions:
+    """A whole dataset."""
+
+    name: Annotated[str | None, option("Name of the run; one that exists is resumed.", RUN)] = None
+    runs: Annotated[Path | None, option("Folder of the runs.", RUN)] = None
+    limit: Annotated[int | None, option("Problems at most.", RUN)] = None
+    offset: Annotated[int, option("Problems skipped at the start.", RUN)] = 0
+    shuffle_seed: Annotated[int | None, option("Shuffle with this seed.", RUN, "--shuffle-seed")] = None
+    map: Annotated[list[str] | None, option("A field's name in the file: prompt=question.", RUN)] = None
+    repeat: Annotated[int, option("Independent episodes of each problem.", RUN)] = 1
+    concurrency: Annotated[int | None, option("Episodes at a time; else adapted.", RUN)] = None
+    steps_per_task_run: Annotated[int, option("Ready steps of one kind that share a task run.", RUN)] = 1
+    memory: Annotated[str | None, option("URL of a memory that outlives the run.", RUN)] = None
+
+
+def parameters_from(model: type[M], *options: Any, **more: Any) -> M:
+    """A parameter model from parsed options.
+
+    Raises:
+        ConfigurationError: names each wrong field and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    for group in options:
+        values |= asdict(group)
+    values |= more
+    if "no_cache" in values:
+        values["use_cache"] = not values.pop("no_cache")
+    if "map" in values:
+        values["field_map"] = _field_map(values.pop("map") or [])
+    if values.get("ttl") is None:
+        values.pop("ttl", None)
+    if isinstance(values.get("runs"), Path):
+        values["runs"] = str(values["runs"])
+    known = {name: value for name, value in values.items() if name in model.model_fields}
+    try:
+        return model.model_validate(known)
+    except ValidationError as exc:
+        raise ConfigurationError(describe_validation(exc)) from None
+
+
+def _field_map(pairs: list[str]) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for pair in pairs:
+        ours, sign, theirs = pair.partition("=")
+        if not sign or not ours or not theirs:
+            raise ConfigurationError(f"--map: {pair!r} is not of the form prompt=question")
+        out[ours] = theirs
+    return out

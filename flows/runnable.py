@@ -1,0 +1,49 @@
+"""Flows that are called the same way with and without a running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from prefect import Flow
+
+__all__ = ["RunnableFlow", "runnable_flow"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RunnableFlow(Flow[P, Any], Generic[P, R]):  # pyright: ignore[reportInvalidTypeArguments]
+    """An async Prefect flow with `run` and `arun`, also callable from code that is not async.
+
+    `flow(...)` and `flow.run(...)` block and give the result where no event loop is running. Where one
+    is (a notebook, another flow), they give something to await, like any async function; the results
+    can be awaited too, so both uses have one type.
+    """
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Run the flow; see the class."""
+        return self.run(*args, **kwargs)
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the flow and give its result; to be awaited where an event loop is running."""
+        coroutine = self.arun(*args, **kwargs)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(coroutine)
+        return cast(R, coroutine)
+
+    def arun(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run the flow from async code."""
+        return cast("Coroutine[Any, Any, R]", super().__call__(*args, **kwargs))
+
+
+def runnable_flow(**options: Any) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], RunnableFlow[P, R]]:
+    """As Prefect's `@flow(...)`, for async functions, giving a `RunnableFlow`."""
+
+    def decorate(fn: Callable[P, Coroutine[Any, Any, R]]) -> RunnableFlow[P, R]:
+        return RunnableFlow(fn=fn, **options)
+
+    return decorate

@@ -1,0 +1,294 @@
+"""A whole dataset: bounded concurrency, a record of every episode, and runs that can be resumed.
+
+The same engine serves direct runs and flows; they differ in the runner that carries steps out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from reflexion import errors
+from reflexion.config import BatchParameters, EpisodeParameters
+from reflexion.errors import RunFailedError
+from reflexion.loop import run_episode
+from reflexion.runs import RunFolder, default_run_name
+from reflexion.session import Session, check_problems, open_session, raise_if_fatal
+from reflexion.settings import Settings
+from reflexion.steps import Runner, StepObserver, build_steps
+from reflexion.telemetry.summary import Summary
+from reflexion.types import Episode, EpisodeError, Frozen, Outcome, Problem, Strategy
+
+if TYPE_CHECKING:
+    from reflexion.datasets import Dataset
+
+__all__ = [
+    "ADAPTIVE_EPISODES",
+    "BatchResult",
+    "Progress",
+    "RunnerFactory",
+    "check_batch",
+    "direct_runner",
+    "execute_batch",
+    "execute_episode",
+]
+
+ADAPTIVE_EPISODES = 128
+"""Episodes under way when the number of calls adapts itself: enough to keep any endpoint busy."""
+
+RunnerFactory = Callable[[Session], AbstractAsyncContextManager[Runner]]
+
+
+class BatchResult(Frozen):
+    """A finished batch: its folder and its figures.
+
+    It can be awaited, which gives itself, so that `await batch_evaluation(...)` and
+    `batch_evaluation(...)` have one type.
+    """
+
+    folder: Path
+    summary: Summary
+    stopped: str | None = None
+    """Why the run ended before its end (a budget ran out), or None."""
+
+    def __await__(self) -> Iterator[None]:
+        yield from ()
+        return self
+
+
+class Progress(Protocol):
+    """Is told how a batch goes on."""
+
+    def started(self, folder: RunFolder, total: int, done: int) -> None:
+        """The run begins: episodes in total, and those on record from before."""
+        ...
+
+    def finished(self, episode: Episode) -> None:
+        """An episode came to its end."""
+        ...
+
+
+@dataclass
+class Plan:
+    """What a run covers, and what of it is left to do."""
+
+    dataset: Dataset
+    repeat: int
+    strategy: Strategy
+    folder: RunFolder
+    stopped: EpisodeError | None = None
+    """Why no further episode is begun."""
+    finished: bool = False
+    """Whether every episode was gone through."""
+
+    @property
+    def total(self) -> int:
+        """Episodes of the whole run."""
+        return len(self.dataset) * self.repeat
+
+    def order(self) -> Iterator[tuple[str, int]]:
+        """Every episode in the dataset's order."""
+        for problem in self.dataset:
+            for repeat in range(self.repeat):
+                yield problem.id, repeat
+
+    def left(self) -> Iterator[tuple[Problem, int]]:
+        """The episodes that are not done, lazily: a large dataset is never held whole."""
+        for problem in self.dataset:
+            for repeat in range(self.repeat):
+                if self.stopped is not None:
+                    return
+                if not self.folder.done(problem.id, repeat):
+                    yield problem, repeat
+
+
+@asynccontextmanager
+async def direct_runner(session: Session) -> AsyncIterator[Runner]:
+    """Steps carried out in this process, without Prefect."""
+    yield session.runner
+
+
+def dataset_of(parameters: BatchParameters) -> Dataset:
+    """The dataset a batch names."""
+    from reflexion.datasets import open_dataset
+
+    return open_dataset(
+        parameters.dataset,
+        limit=parameters.limit,
+        offset=parameters.offset,
+        shuffle_seed=parameters.shuffle_seed,
+        mapping=parameters.field_map or None,
+    )
+
+
+def check_batch(parameters: BatchParameters, settings: Settings) -> None:
+    """Find what is wrong with a batch before anything is started.
+
+    Raises:
+        InputError: as `execute_batch` would raise it.
+    """
+    from reflexion.cache.ttl import parse_ttl
+    from reflexion.runs import check_run_name
+
+    parse_ttl(parameters.ttl)
+    if parameters.name is not None:
+        check_run_name(parameters.name)
+    dataset_of(parameters)
+
+
+async def execute_episode(
+    parameters: EpisodeParameters,
+    *,
+    runner: RunnerFactory = direct_runner,
+    settings: Settings | None = None,
+    observers: Sequence[StepObserver] = (),
+) -> Episode:
+    """Work on one problem.
+
+    Raises:
+        InputError: a parameter is wrong.
+        AuthenticationError, ModelNotFoundError, EndpointError: no call can succeed.
+    """
+    problem = Problem(id="problem", prompt=parameters.problem, answer=parameters.answer)
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(open_session(parameters, settings or Settings(), observers=observers))
+        check_problems([problem], session.runtime.evaluator, "task")
+        options = session.runtime.options
+        episode = await run_episode(
+            problem,
+            build_steps(session.runtime, await stack.enter_async_context(runner(session))),
+            max_trials=options.max_trials,
+            strategy=options.strategy,
+            omega=options.omega,
+        )
+    raise_if_fatal(episode)
+    return episode
+
+
+async def execute_batch(
+    parameters: BatchParameters,
+    *,
+    runner: RunnerFactory = direct_runner,
+    settings: Settings | None = None,
+    observers: Sequence[StepObserver] = (),
+    progress: Progress | None = None,
+    run_name: str | None = None,
+) -> BatchResult:
+    """Run a dataset to its end, or carry on with a run that was stopped.
+
+    Every finished episode is on disk before the next one of its worker begins. When the run is
+    cancelled, what is finished stays, and `finish` is still carried out: the same name resumes it.
+
+    Raises:
+        InputError: the dataset, a parameter or a problem is wrong; nothing was run.
+        RunFailedError: the endpoint refuses or cannot be reached, so that no episode could succeed.
+        StorageError: the run's folder cannot be written.
+    """
+    settings = settings or Settings()
+    started = time.perf_counter()
+    dataset = dataset_of(parameters)
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(
+            open_session(parameters, settings, dataset=dataset.name, observers=observers)
+        )
+        check_problems(dataset, session.runtime.evaluator, dataset.name)
+        model = session.runtime.actor(1).model
+        name = parameters.name or run_name
+        if name is None:
+            name = default_run_name(dataset.name, model, parameters.strategy, datetime.now())
+        record = parameters.model_dump(mode="json", exclude={"name"}) | {
+            "llm": parameters.llm or session.spec,
+            "model": model,
+            "dataset": dataset.name,
+            "dataset_digest": dataset.digest,
+        }
+        root = Path(parameters.runs) if parameters.runs else settings.runs
+        folder = stack.enter_context(RunFolder.start(root, name, parameters=record))
+        await session.bind_run(name, folder.path, stack)
+        plan = Plan(dataset, parameters.repeat, parameters.strategy, folder)
+        if progress is not None:
+            done = sum(folder.done(*key) for key in plan.order()) if len(folder) else 0
+            progress.started(folder, plan.total, done)
+        try:
+            run = await stack.enter_async_context(runner(session))
+            await _work(plan, session, run, parameters, progress)
+            plan.finished = plan.stopped is None
+        finally:
+            if not plan.finished:
+                _mark_rest(plan)
+            summary = folder.finish(
+                plan.order(),
+                wall_seconds=time.perf_counter() - started,
+                peak_rss_mb=session.peak_rss_mb(),
+                granularity=parameters.steps_per_task_run,
+                expensive=session.expensive,
+            )
+    if plan.stopped is not None and not plan.stopped.fatal:
+        return BatchResult(folder=folder.path, summary=summary, stopped=plan.stopped.message)
+    if plan.stopped is not None:
+        kind = getattr(errors, plan.stopped.kind, RunFailedError)
+        raise RunFailedError(f"{plan.stopped.message} (the run stopped; {folder.path} keeps what is finished)") from (
+            kind(plan.stopped.message)
+        )
+    return BatchResult(folder=folder.path, summary=summary)
+
+
+def _mark_rest(plan: Plan) -> None:
+    """Put what was not run on record as such; a resumed run does it."""
+    for problem_id, repeat in plan.order():
+        if not plan.folder.recorded(problem_id, repeat):
+            plan.folder.append(
+                Episode(problem_id=problem_id, repeat=repeat, strategy=plan.strategy, outcome=Outcome.NOT_RUN)
+            )
+
+
+async def _work(
+    plan: Plan, session: Session, runner: Runner, parameters: BatchParameters, progress: Progress | None
+) -> None:
+    options = session.runtime.options
+    steps = build_steps(session.runtime, runner)
+    left = plan.left()
+    answered = False
+
+    async def work() -> None:
+        nonlocal answered
+        for problem, repeat in left:
+            episode = await run_episode(
+                problem,
+                steps,
+                max_trials=options.max_trials,
+                strategy=options.strategy,
+                repeat=repeat,
+                omega=options.omega,
+            )
+            answered = answered or any(not t.cached for t in episode.trials)
+            error = episode.error
+            # An endpoint that answered before is only away for a while: the episode failed, the run
+            # goes on. A wrong key or an unknown model will not get better.
+            if error is not None and error.fatal and not (answered and error.kind == "EndpointError"):
+                plan.stopped = plan.stopped or error
+                return
+            if episode.outcome is Outcome.NOT_RUN:
+                plan.stopped = plan.stopped or episode.error
+                return
+            plan.folder.append(episode)
+            for observer in session.runtime.observers:
+                record = getattr(observer, "record_episode", None)
+                if record is not None:
+                    record(episode)
+            if progress is not None:
+                progress.finished(episode)
+
+    workers = parameters.concurrency or session.concurrency or ADAPTIVE_EPISODES
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(workers, max(plan.total, 1))):
+                group.create_task(work())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None

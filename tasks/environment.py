@@ -1,0 +1,34 @@
+"""What Prefect is told before it is imported: values that make its local server start and keep up.
+
+Only defaults are given: a variable that is set stays as it is, and a server named by PREFECT_API_URL
+has settings of its own (`deployments/server.env`).
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["DEFAULTS", "SERVER_SETTINGS", "prepare"]
+
+SERVER_SETTINGS: dict[str, str] = {
+    # One bulk insert for 256 events instead of one each: 14-16 ms of server CPU per task run instead of
+    # 40-50. Price: what the UI shows is up to a second older.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "256",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
+    # Nothing is sent to anybody outside.
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+DEFAULTS: dict[str, str] = SERVER_SETTINGS | {
+    # The first start makes the database: 40 s on two cores, and Prefect's own limit is 20 s.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # A line for each of thousands of task runs helps nobody, and each is sent to the server.
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
+}
+
+
+def prepare() -> None:
+    """Set every default that is not set; harmless when called twice."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
