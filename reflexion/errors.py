@@ -78,11 +78,13 @@ class EndpointError(RetryableError):
 
     Attributes:
         unreachable: no connection could be made, and none was ever made before in this process.
+        lasting: waiting seldom cures it (nothing listens there, a web page answers), so few retries do.
     """
 
-    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+    def __init__(self, message: str, *, unreachable: bool = False, lasting: bool = False) -> None:
         super().__init__(message)
         self.unreachable = unreachable
+        self.lasting = lasting or unreachable
 
 
 class CallTimeoutError(RetryableError):

@@ -1,0 +1,129 @@
+"""From the SDK's errors to ours: what may be retried, what never is, and a message that helps.
+
+The SDK's exceptions are not chained: they hold the request with its headers, and endpoints echo keys.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from reflexion.errors import (
+    AuthenticationError,
+    CallTimeoutError,
+    EndpointError,
+    ModelNotFoundError,
+    RateLimitError,
+    ReflexionError,
+    RefusalError,
+    RequestRejectedError,
+)
+
+if TYPE_CHECKING:
+    from openai import APIError, APIStatusError
+
+__all__ = ["classify", "redact", "retry_after", "status_error"]
+
+_REFUSALS = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+_MODEL_UNKNOWN = frozenset({"model_not_found", "model_not_supported"})
+_BEARER = re.compile(r"(?i)\b(bearer\s+|sk-)[\w.\-*]{4,}")
+
+
+def redact(text: str, api_key: str | None) -> str:
+    """Text without the key, however the endpoint echoed it, on one line and not too long."""
+    if api_key and len(api_key) >= 6:
+        text = text.replace(api_key, "[key]")
+    return re.sub(r"\s+", " ", _BEARER.sub("[key]", text)).strip()[:400]
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Seconds the endpoint asks us to wait: `Retry-After` in seconds or as a date, or in milliseconds."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(value).timestamp() - (time.time() if now is None else now)
+            except ValueError:
+                continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
+
+
+def status_error(  # noqa: PLR0911 - one return for each class of error
+    status: int, code: str | None, message: str, *, where: str, model: str, wait: float | None = None
+) -> ReflexionError:
+    """The error for an HTTP status and the endpoint's own code and (redacted) message."""
+    told = f": {message}" if message else ""
+    if code in _REFUSALS:
+        return RefusalError(f"{where} refused the request{told}")
+    if status == 429:
+        if code == "insufficient_quota":
+            return AuthenticationError(f"{where}: the account behind the key has no quota left{told}")
+        return RateLimitError(f"{where} answered 429{told}", retry_after=wait)
+    if status in (401, 403):
+        return AuthenticationError(
+            f"{where} answered {status}{told}. Check the key (OPENAI_API_KEY) and what it may use"
+        )
+    if status == 404 or code in _MODEL_UNKNOWN:
+        return ModelNotFoundError(
+            f"{where} does not know the model {model!r} (status {status}{told}). "
+            "Check the model's name, and that the base URL is the API's, which usually ends in /v1"
+        )
+    if status in (408, 409) or status >= 500:
+        return EndpointError(f"{where} answered {status}{told}")
+    return RequestRejectedError(f"{where} did not accept the request (status {status}{told})")
+
+
+def _told(error: APIStatusError) -> str:
+    body = error.body
+    if isinstance(body, dict):
+        message: Any = body.get("message") or body.get("detail") or body.get("error")
+        if message:
+            return str(message)
+    content_type = error.response.headers.get("content-type", "")
+    return "" if "html" in content_type else error.response.text
+
+
+def classify(error: APIError, where: str, model: str, api_key: str | None, *, known: bool) -> ReflexionError:
+    """Our error for one of the SDK's.
+
+    Args:
+        error: what the SDK raised.
+        where: the endpoint's URL without credentials.
+        model: the model asked for.
+        api_key: never shown.
+        known: whether the endpoint ever answered in this process.
+    """
+    import openai
+
+    if isinstance(error, openai.APITimeoutError):
+        return CallTimeoutError(f"{where} did not answer in time")
+    if isinstance(error, openai.APIStatusError):
+        return status_error(
+            error.status_code,
+            error.code,
+            redact(_told(error), api_key),
+            where=where,
+            model=model,
+            wait=retry_after(error.response.headers),
+        )
+    cause = error.__cause__
+    # By name: SDK releases differ in the HTTP library they use, not in what it calls this error.
+    if type(cause).__name__ == "ConnectError":
+        reason = redact(str(cause), api_key) or "connection refused"
+        return EndpointError(
+            f"cannot connect to {where} ({reason}). Check that the server runs, "
+            "and the URL in OPENAI_BASE_URL or --base-url",
+            unreachable=not known,
+        )
+    reason = redact(f"{type(cause).__name__}: {cause}" if cause else str(error), api_key)
+    return EndpointError(f"the connection to {where} broke ({reason})")

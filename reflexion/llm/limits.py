@@ -1,0 +1,272 @@
+"""How many requests one endpoint gets at a time: a fixed number, or one that adapts.
+
+The adaptive limit is additive-increase, multiplicative-decrease, as in TCP congestion control: it
+starts at 20, doubles after each clean round until the first 429, grows by 5 % a round from then on,
+and shrinks to 80 % once per episode of 429s. Server errors and timeouts stop growth without cutting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["AdaptiveLimiter", "LimitChange", "Limiter", "Outcome", "limit_changes", "limiter_for"]
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["ok", "rate_limited", "failed", "cancelled"]
+"""How a request ended, as far as the limit is concerned: `failed` is a 5xx, a timeout, a lost connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChange:
+    """One change of a limit. `time` is Unix time in seconds."""
+
+    time: float
+    endpoint: str
+    old: int
+    new: int
+    why: str
+
+
+class Limiter:
+    """Lets at most `limit` requests run at a time, first come, first served. For one event loop."""
+
+    adaptive = False
+
+    def __init__(self, limit: int, endpoint: str = "") -> None:
+        self.endpoint = endpoint
+        self.changes: list[LimitChange] = []
+        self.in_use = 0
+        self._limit = float(limit)
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def limit(self) -> int:
+        """Requests allowed at a time."""
+        return int(self._limit)
+
+    async def acquire(self) -> None:
+        """Wait for a slot and take it."""
+        if self.in_use < self.limit and not self._waiters and self._may_start():
+            self.in_use += 1
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._wake()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.in_use -= 1  # the slot was handed over in the same moment: pass it on
+            else:
+                self._waiters.remove(waiter)
+            self._wake()
+            raise
+
+    def release(self, outcome: Outcome, started: float, retry_after: float | None = None) -> None:
+        """Give the slot back and tell how the request ended.
+
+        Args:
+            outcome: how it ended.
+            started: `time.monotonic()` when it began.
+            retry_after: seconds the endpoint asked us to wait.
+        """
+        self.in_use -= 1
+        self._wake()
+
+    def _may_start(self) -> bool:
+        return True
+
+    def _wake(self) -> None:
+        while self._waiters and self.in_use < self.limit and self._may_start():
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self.in_use += 1
+                waiter.set_result(None)
+
+
+class AdaptiveLimiter(Limiter):
+    """A limit that finds what the endpoint bears.
+
+    A round is as many answered requests as the limit allows at a time. An episode of 429s lasts from
+    the first one through the cool-down, which is what `Retry-After` says; requests that were under way
+    when it began belong to it. During the cool-down nothing is sent.
+
+    Some endpoints answer 429 to a share of requests whatever the load. When cuts to under half of the
+    limit leave that share where it was, they were of no use: they are undone, and that share is then
+    taken for the endpoint's habit until it changes.
+
+    Args:
+        start: the limit to begin with.
+        ceiling: never exceeded.
+        cool_down: seconds when the endpoint does not tell.
+        clock: monotonic seconds.
+    """
+
+    adaptive = True
+
+    def __init__(
+        self,
+        endpoint: str = "",
+        *,
+        start: int = 20,
+        ceiling: int = 1000,
+        cool_down: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(start, endpoint)
+        self._ceiling = ceiling
+        self._default_cool_down = cool_down
+        self._clock = clock
+        self._doubling = True
+        self._resume_at = 0.0
+        self._cut_at = -1.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._habit = 0.0
+        self._cuts: list[tuple[float, float]] = []
+        self._begin_round()
+        self._begin_sample()
+
+    # -- rounds ------------------------------------------------------------------------------------
+
+    def _begin_round(self) -> None:
+        self._round = 0
+        self._round_429 = 0
+        self._round_failed = 0
+        self._saturated = False
+
+    def _begin_sample(self) -> None:
+        self._sampled = 0
+        self._sampled_429 = 0
+
+    async def acquire(self) -> None:
+        """Wait for a slot, and for the end of a cool-down, and take it."""
+        await super().acquire()
+        if self.in_use >= self.limit:
+            self._saturated = True
+
+    def release(self, outcome: Outcome, started: float, retry_after: float | None = None) -> None:
+        """Give the slot back; the outcome moves the limit."""
+        self.in_use -= 1
+        if outcome != "cancelled" and started > self._cut_at:
+            self._round += 1
+            self._sampled += 1
+            if outcome == "rate_limited":
+                self._round_429 += 1
+                self._sampled_429 += 1
+                self._rate_limited(retry_after)
+            elif outcome == "failed":
+                self._round_failed += 1
+        if self._round >= self.limit:
+            self._end_round()
+        self._wake()
+
+    def _end_round(self) -> None:
+        share = self._round_429 / self._round
+        clean = self._round_failed == 0 and share <= self._tolerated
+        if self._habit and self._round >= 20 and share < self._habit / 2:
+            self._habit = share if share > 0.02 else 0.0
+        # A limit that was not reached has not been tried: growing it would prove nothing.
+        if clean and self._saturated:
+            if not self._round_429:
+                self._cuts.clear()
+            factor, why = (2.0, "clean round") if self._doubling else (1.05, "clean round, +5 %")
+            self._change(min(self._limit * factor, self._ceiling), why)
+        self._begin_round()
+
+    @property
+    def _tolerated(self) -> float:
+        return self._habit * 1.5 + 0.05 if self._habit else 0.0
+
+    # -- 429s --------------------------------------------------------------------------------------
+
+    def _rate_limited(self, retry_after: float | None) -> None:
+        if self._habit:
+            # One request proves nothing against a habit: wait for enough of a round to tell.
+            enough = self._round >= max(10, self.limit // 2)
+            if not enough or self._round_429 / self._round <= self._tolerated:
+                return
+            self._habit = 0.0
+        now = self._clock()
+        share = self._sampled_429 / self._sampled if self._sampled >= 10 else 1.0
+        self._cuts.append((self._limit, share))
+        self._doubling = False
+        if self._useless_cuts():
+            return
+        self._resume_at = now + min(self._default_cool_down if retry_after is None else retry_after, 60.0)
+        self._cut_at = now
+        self._change(max(self._limit * 0.8, 1.0), "429")
+        self._begin_round()
+        self._begin_sample()
+        self._schedule()
+
+    def _useless_cuts(self) -> bool:
+        measured = [(limit, share) for limit, share in self._cuts if share < 1.0]
+        if len(measured) < 4:
+            return False
+        (first_limit, first), (last_limit, last) = measured[0], measured[-1]
+        # With load as the cause, a share of a half at most means at most twice what is borne.
+        if last_limit > first_limit * 0.5 or first > 0.5 or last < first * 0.5:
+            return False
+        self._habit = sum(share for _, share in measured) / len(measured)
+        self._cuts.clear()
+        self._change(max(first_limit, self._limit), f"{self._habit:.0%} of answers are 429 at any limit")
+        self._begin_round()
+        self._begin_sample()
+        return True
+
+    def _change(self, new: float, why: str) -> None:
+        old, self._limit = self.limit, new
+        if self.limit != old:
+            self.changes.append(LimitChange(time.time(), self.endpoint, old, self.limit, why))
+            log.info("%s: %d requests at a time, was %d (%s)", self.endpoint, self.limit, old, why)
+
+    # -- cool-down ---------------------------------------------------------------------------------
+
+    def _may_start(self) -> bool:
+        if self._clock() >= self._resume_at:
+            return True
+        self._schedule()
+        return False
+
+    def _schedule(self) -> None:
+        if self._timer is None and self._waiters:
+            delay = max(0.0, self._resume_at - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay + 0.001, self._resume)
+
+    def _resume(self) -> None:
+        self._timer = None
+        self._wake()
+
+
+_limiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, int | None], Limiter]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def limiter_for(endpoint: str, fixed: int | None = None) -> Limiter:
+    """The limiter all callers of this endpoint share in the running event loop.
+
+    Args:
+        endpoint: its URL.
+        fixed: requests at a time; None: adaptive.
+    """
+    limiters = _limiters.setdefault(asyncio.get_running_loop(), {})
+    limiter = limiters.get((endpoint, fixed))
+    if limiter is None:
+        limiter = AdaptiveLimiter(endpoint) if fixed is None else Limiter(fixed, endpoint)
+        limiters[endpoint, fixed] = limiter
+    return limiter
+
+
+def limit_changes(since: float = 0.0) -> list[LimitChange]:
+    """Every change of an adaptive limit in this process since a Unix time, oldest first."""
+    every = [c for ls in _limiters.values() for limiter in ls.values() for c in limiter.changes if c.time >= since]
+    return sorted(every, key=lambda c: c.time)
