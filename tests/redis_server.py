@@ -84,17 +84,21 @@ class RedisServer:
 
     def launch(self) -> None:
         """Start it (again) on its port; returns when it answers."""
+        self._launch(("--save", "", "--appendonly", "no", *self._password(), *self._args))
+
+    def launch_sentinel(self, config: Path) -> None:
+        """Start it as a Sentinel; it writes what it finds out into `config`."""
+        self._launch(("--sentinel",), str(config))
+
+    def _password(self) -> tuple[str, ...]:
+        return ("--requirepass", self.password) if self.password else ()
+
+    def _launch(self, options: tuple[str, ...], *config: str) -> None:
         assert not self.running, "the server is running already"
         for attempt in range(5):
-            auth = ("--requirepass", self.password) if self.password else ()
+            where = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder)
             self._process = subprocess.Popen(
-                [
-                    redis_binary(),
-                    *("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"),
-                    *("--dir", self._folder, *auth, *self._args),
-                ],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                [redis_binary(), *config, *where, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             if self._answers():
                 return

@@ -177,9 +177,12 @@ def _inflate(content: bytes, size: int) -> bytes:
     inflater = zlib.decompressobj()
     try:
         # One byte more than promised shows a content that is longer, without inflating all of it.
-        return inflater.decompress(content, size + 1)
+        raw = inflater.decompress(content, size + 1)
     except zlib.error as exc:
         raise CorruptEntryError(f"its content cannot be inflated: {exc}") from None
+    if not inflater.eof:
+        raise CorruptEntryError("its compressed content is cut off, or longer than it was written")
+    return raw
 
 
 def _brief(exc: Exception) -> str:

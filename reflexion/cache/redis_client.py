@@ -57,7 +57,7 @@ class RedisAddress:
         shown: the same without passwords.
     """
 
-    url: str
+    url: str = field(repr=False)
     shown: str
 
     @classmethod
@@ -67,8 +67,11 @@ class RedisAddress:
         Raises:
             ConfigurationError: names the part that is wrong, never the password.
         """
-        parts = urlsplit(url)
-        shown = _masked(url)
+        try:
+            parts, shown = urlsplit(url), _masked(url)
+        except ValueError:
+            # urlsplit refuses brackets that do not match; the text may hold a password.
+            raise ConfigurationError("cache: the Redis URL cannot be read; its brackets do not match") from None
         if parts.scheme not in ("redis", "rediss", "redis+sentinel"):
             raise ConfigurationError(f"cache {shown!r}: use redis://, rediss:// or redis+sentinel://")
         address = cls(url, shown)
