@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from reflexion._files import json_bytes, storage_errors, write_atomic
 from reflexion.errors import ConfigurationError, StorageError
 from reflexion.telemetry.summary import Summary, SummaryBuilder
 from reflexion.types import Episode, Outcome
@@ -128,11 +129,11 @@ class RunFolder:
         if (path / PARAMETERS).exists() or (path / EPISODES).exists():
             raise ConfigurationError(f"name: {path} exists already; resume it or choose another name")
         run = cls(path, _mask(dict(parameters)))
-        with _storage(path):
+        with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             run._take_lock()
             try:
-                _write_atomic(path / PARAMETERS, [_json(run.parameters)])
+                write_atomic(path / PARAMETERS, [json_bytes(run.parameters)])
                 run._open_for_append()
             except BaseException:
                 run.close()
@@ -153,7 +154,7 @@ class RunFolder:
         path = Path(root) / check_run_name(name)
         if not path.is_dir():
             raise ConfigurationError(f"name: there is no run {path}")
-        with _storage(path):
+        with storage_errors(path):
             run = cls(path, _read_parameters(path))
             given = _mask(dict(parameters))
             for field in IDENTITY:
@@ -190,7 +191,7 @@ class RunFolder:
         path = Path(path)
         if not (path / EPISODES).is_file():
             raise ConfigurationError(f"{path} is not a run's folder: it has no {EPISODES}")
-        with _storage(path):
+        with storage_errors(path):
             run = cls(path, _read_parameters(path))
             run._read_index(repair=False)
         return run
@@ -293,7 +294,7 @@ class RunFolder:
         if self._fd is None:
             raise StorageError(f"{self.path}: the run is not open for writing")
         line = episode.model_dump_json(exclude_defaults=True).encode() + b"\n"
-        with _storage(self.episodes_path):
+        with storage_errors(self.episodes_path):
             try:
                 written = os.write(self._fd, line)
                 while written < len(line):  # a full disk takes a part first and fails on the rest
@@ -315,11 +316,12 @@ class RunFolder:
         Raises:
             StorageError: a record cannot be read.
         """
-        for _, line in self._lines(order):
+        for _, line in self.lines(order):
             yield self._parse(line)
 
-    def _lines(self, order: Iterable[EpisodeKey] | None) -> Iterator[tuple[EpisodeKey, bytes]]:
-        with _storage(self.episodes_path), self.episodes_path.open("rb") as file:
+    def lines(self, order: Iterable[EpisodeKey] | None = None) -> Iterator[tuple[EpisodeKey, bytes]]:
+        """As `episodes`, but each as its line of JSON: for those who need little of it."""
+        with storage_errors(self.episodes_path), self.episodes_path.open("rb") as file:
             for key in _first(order or (), self._index):
                 file.seek(self._index[key])
                 yield key, file.readline()
@@ -374,14 +376,14 @@ class RunFolder:
 
         def lines() -> Iterator[bytes]:
             offset = 0
-            for key, line in self._lines(plan):
+            for key, line in self.lines(plan):
                 builder.add(self._parse(line))
                 offsets[key] = offset
                 offset += len(line)
                 yield line
 
-        with _storage(self.episodes_path):
-            _write_atomic(self.episodes_path, lines())
+        with storage_errors(self.episodes_path):
+            write_atomic(self.episodes_path, lines())
             os.close(self._fd)
             self._fd = None
             self._index = offsets
@@ -402,9 +404,20 @@ class RunFolder:
         if not self._appended and (before := self.summary()) is not None:
             kept = ("wall_seconds", "episodes_per_minute", "peak_rss_mb", "granularity")
             summary = summary.model_copy(update={name: getattr(before, name) for name in kept})
-        with _storage(self.path / SUMMARY):
-            _write_atomic(self.path / SUMMARY, [_json(summary.model_dump(mode="json"))])
+        with storage_errors(self.path / SUMMARY):
+            write_atomic(self.path / SUMMARY, [json_bytes(summary.model_dump(mode="json"))])
         return summary
+
+    def attach(self, name: str, value: Any) -> Path:
+        """Put a JSON file beside the record, atomically: `concurrency.json`, for example.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        path = self.path / name
+        with storage_errors(path):
+            write_atomic(path, [json_bytes(value)])
+        return path
 
     def _max_trials(self) -> int:
         value = self.parameters.get("max_trials", 1)
@@ -419,7 +432,7 @@ class RunFolder:
         path = self.path / SUMMARY
         if not path.exists():
             return None
-        with _storage(path):
+        with storage_errors(path):
             data = path.read_bytes()
         try:
             return Summary.model_validate_json(data)
@@ -463,32 +476,3 @@ def _mask(parameters: Any) -> Any:
     if isinstance(parameters, list | tuple):
         return [_mask(v) for v in parameters]
     return parameters
-
-
-def _json(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
-@contextmanager
-def _storage(path: Path) -> Generator[None]:
-    """Turn the operating system's errors into one that names the path."""
-    try:
-        yield
-    except OSError as exc:
-        at = exc.filename or path
-        raise StorageError(f"{at}: {exc.strerror or exc}") from exc
-
-
-def _write_atomic(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file beside its place and put it there in one step; nothing is left when it fails."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
