@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 
 import prefect.runtime.flow_run
@@ -10,7 +11,9 @@ import tasks  # noqa: F401 - Prefect is told its settings before it is imported
 from flows.runnable import runnable_flow
 from reflexion.batch import BatchResult, Progress, execute_batch
 from reflexion.config import BatchParameters
-from reflexion.steps import StepObserver
+from reflexion.session import Session
+from reflexion.steps import Runner, StepObserver
+from tasks.bulk import bulk_runs
 from tasks.steps import task_runs
 
 __all__ = ["OBSERVERS", "PROGRESS", "batch_evaluation"]
@@ -46,9 +49,14 @@ async def batch_evaluation(parameters: BatchParameters) -> BatchResult:
         InputError: the dataset or a parameter is wrong.
         RunFailedError: the endpoint refuses, or was never reached.
     """
+    size = parameters.steps_per_task_run
+
+    def runner(session: Session) -> AbstractAsyncContextManager[Runner]:
+        return task_runs(session) if size == 1 else bulk_runs(session, size)
+
     return await execute_batch(
         parameters,
-        runner=task_runs,
+        runner=runner,
         observers=OBSERVERS.get(),
         progress=PROGRESS.get(),
     )

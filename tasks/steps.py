@@ -19,6 +19,7 @@ from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
 from tasks.caching import SERIALIZER, StepKeyPolicy, StepLocks, StepStorage, adopt
+from tasks.recorded import flush_local_server
 
 __all__ = ["STEP_TASKS", "evaluate", "memorize", "reflect", "task_runs", "trial"]
 
@@ -101,7 +102,11 @@ async def task_runs(session: Session) -> AsyncIterator[Runner]:
                 persist_result=True,
             )
 
+    made = 0
+
     async def run(call: StepCall) -> StepOutput | None:
+        nonlocal made
+        made += 1
         await steps[call.step](call)
         forget_results()
         return call.output if call.executed else call.restored
@@ -111,6 +116,9 @@ async def task_runs(session: Session) -> AsyncIterator[Runner]:
     finally:
         if locks is not None:
             await locks.drain()
+        context = FlowRunContext.get()
+        if context is not None and context.flow_run is not None:
+            await flush_local_server(context.flow_run.id, made)
 
 
 def forget_results() -> None:

@@ -1,0 +1,73 @@
+"""Waiting until a server has recorded what was run: task runs reach it as events, long after a batch returns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from uuid import UUID
+
+from prefect import get_client
+from prefect.client.base import ServerType
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.states import StateType
+
+__all__ = ["FINAL_STATES", "count_task_runs", "flush_local_server", "wait_until_recorded"]
+
+logger = logging.getLogger("reflexion.prefect")
+
+FINAL_STATES = [s.value for s in (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)]
+
+STALLED = 30.0
+"""Seconds without a further record after which waiting ends."""
+
+
+async def count_task_runs(client: PrefectClient, flow_run: UUID) -> int:
+    """Task runs of a flow run whose end the server has recorded."""
+    flow_filter = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    # The client has no method for this route; its own transport carries authentication and retries.
+    response = await client._client.post(  # pyright: ignore[reportPrivateUsage]
+        "/task_runs/count",
+        json={
+            "flow_runs": flow_filter.model_dump(mode="json", exclude_unset=True),
+            "task_runs": {"state": {"type": {"any_": FINAL_STATES}}},
+        },
+    )
+    response.raise_for_status()
+    return int(response.json())
+
+
+async def wait_until_recorded(flow_run: UUID, made: int, *, stalled: float = STALLED) -> int:
+    """Wait until the server has recorded `made` task runs of a flow run.
+
+    Args:
+        stalled: seconds without progress after which waiting ends.
+
+    Returns:
+        Task runs still missing: 0 when all are recorded.
+    """
+    best, moved = -1, time.monotonic()
+    async with get_client() as client:
+        while True:
+            count = await count_task_runs(client, flow_run)
+            if count >= made:
+                return 0
+            if count > best:
+                best, moved = count, time.monotonic()
+            elif time.monotonic() - moved > stalled:
+                return made - count
+            await asyncio.sleep(0.25)
+
+
+async def flush_local_server(flow_run: UUID, made: int) -> None:
+    """Keep a local server up until it has recorded everything: it ends with this process.
+
+    A server of its own carries on by itself, so nothing is waited for.
+    """
+    async with get_client() as client:
+        if client.server_type is not ServerType.EPHEMERAL:
+            return
+    missing = await wait_until_recorded(flow_run, made)
+    if missing:
+        logger.warning("the local Prefect server has not recorded %d of %d task runs", missing, made)
