@@ -1,0 +1,81 @@
+"""Two runs side by side: what changed, whether it could be chance, and what it cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reflexion.errors import ConfigurationError
+from reflexion.report.compare import Comparison, compare_runs
+from reflexion.types import Outcome
+from tests.unit.report.runs import episode, make_run
+
+FAILED, ERROR = Outcome.FAILED, Outcome.ERROR
+
+
+def test_what_changed_and_what_it_cost(tmp_path: Path) -> None:
+    a = make_run(
+        tmp_path,
+        "before",
+        [episode("p1"), episode("p2"), episode("p3", FAILED), episode("p4", FAILED), episode("only-a")],
+    )
+    b = make_run(
+        tmp_path,
+        "after",
+        [episode("p1", trials=2), episode("p2", ERROR), episode("p3", trials=3), episode("p4", FAILED)],
+    )
+    found = compare_runs(a, b)
+    assert (found.shared, found.both, found.neither) == (4, 1, 1)
+    assert [(c.problem_id, c.outcome_a, c.outcome_b) for c in found.regressions] == [("p2", "solved", "error")]
+    assert [c.problem_id for c in found.only_b] == ["p3"]
+    assert (found.missing_in_a, found.missing_in_b) == (0, 1)
+    assert found.p_value == 1.0
+    assert (found.a.pass_rate, found.b.pass_rate) == (0.5, 0.5)
+    assert found.b.cost_usd == pytest.approx(0.010)
+    assert Comparison.model_validate_json(found.to_json()) == found
+    text = found.to_markdown()
+    assert "**+0** solved of 4 shared episodes: 1 improved, 1 regressed. McNemar p = 1" in text
+    assert "| tokens | 750 | 1,500 | +750 |" in text
+    assert "- p2: solved → error" in text
+    assert "> Not compared: 1 episodes only before has, 0 only after has." in text
+
+
+def test_a_difference_that_is_no_chance(tmp_path: Path) -> None:
+    a = make_run(tmp_path, "a", [episode(f"p{i}", FAILED) for i in range(12)])
+    b = make_run(tmp_path, "b", [episode(f"p{i}") for i in range(12)])
+    found = compare_runs(a, b)
+    assert found.p_value == pytest.approx(2 / 2**12)
+    assert "is unlikely to be chance" in found.to_markdown()
+    assert not found.regressions
+
+
+def test_long_lists_are_cut_and_names_cannot_break_the_table(tmp_path: Path) -> None:
+    ids = [f"<b>|@team {i}" for i in range(30)]
+    a = make_run(tmp_path, "a", [episode(i) for i in ids])
+    b = make_run(tmp_path, "b", [episode(i, FAILED) for i in ids])
+    text = compare_runs(a, b).to_markdown()
+    assert "… and 10 more" in text
+    assert "<b>" not in text and "@team" not in text
+
+
+def test_runs_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
+    a, b = make_run(tmp_path, "a", [episode("p")]), make_run(tmp_path, "b", [episode("q")])
+    with pytest.raises(ConfigurationError, match="no episode in common"):
+        compare_runs(a, b)
+    with pytest.raises(ConfigurationError, match="not a run's folder"):
+        compare_runs(a, tmp_path / "missing")
+
+
+def test_doubts_are_told(tmp_path: Path) -> None:
+    a = make_run(tmp_path, "a", [episode("p"), episode("p", repeat=1)], dataset_digest="1")
+    b = make_run(tmp_path, "b", [episode("p"), episode("p", repeat=1, cost=None)], dataset_digest="2", finish=False)
+    found = compare_runs(a, b)
+    text = " ".join(found.warnings)
+    assert "contents of the dataset differ" in text
+    assert "b is not finished" in text
+    assert "independent" in text
+    assert found.b.cost_usd is None
+    assert "| cost, US dollars | 0.0020 | unknown |  |" in found.to_markdown()
+    assert json.loads(found.to_json())["b"]["episodes_per_minute"] is None
