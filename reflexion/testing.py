@@ -90,6 +90,11 @@ class ScriptedLLM:
         """The model's name."""
         return {"model": self._model}
 
+    @property
+    def priced(self) -> bool:
+        """Whether calls have a price."""
+        return self._cost is not None
+
     async def chat(self, request: ChatRequest) -> ChatReply:
         """The script's next reply."""
         self.requests.append(request)

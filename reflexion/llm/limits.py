@@ -24,6 +24,10 @@ Outcome = Literal["ok", "rate_limited", "failed", "cancelled"]
 """How a request ended, as far as the limit is concerned: `failed` is a 5xx, a timeout, a lost connection."""
 
 
+_KEPT = 10_000
+"""Changes remembered; a long run forgets its oldest."""
+
+
 @dataclass(frozen=True, slots=True)
 class LimitChange:
     """One change of a limit. `time` is Unix time in seconds."""
@@ -35,6 +39,9 @@ class LimitChange:
     why: str
 
 
+_changes: deque[LimitChange] = deque(maxlen=_KEPT)
+
+
 class Limiter:
     """Lets at most `limit` requests run at a time, first come, first served. For one event loop."""
 
@@ -42,7 +49,7 @@ class Limiter:
 
     def __init__(self, limit: int, endpoint: str = "") -> None:
         self.endpoint = endpoint
-        self.changes: list[LimitChange] = []
+        self.changes: deque[LimitChange] = deque(maxlen=_KEPT)
         self.in_use = 0
         self._limit = float(limit)
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -225,7 +232,9 @@ class AdaptiveLimiter(Limiter):
     def _change(self, new: float, why: str) -> None:
         old, self._limit = self.limit, new
         if self.limit != old:
-            self.changes.append(LimitChange(time.time(), self.endpoint, old, self.limit, why))
+            change = LimitChange(time.time(), self.endpoint, old, self.limit, why)
+            self.changes.append(change)
+            _changes.append(change)
             log.info("%s: %d requests at a time, was %d (%s)", self.endpoint, self.limit, old, why)
 
     # -- cool-down ---------------------------------------------------------------------------------
@@ -267,6 +276,5 @@ def limiter_for(endpoint: str, fixed: int | None = None) -> Limiter:
 
 
 def limit_changes(since: float = 0.0) -> list[LimitChange]:
-    """Every change of an adaptive limit in this process since a Unix time, oldest first."""
-    every = [c for ls in _limiters.values() for limiter in ls.values() for c in limiter.changes if c.time >= since]
-    return sorted(every, key=lambda c: c.time)
+    """The changes of adaptive limits in this process since a Unix time, oldest first."""
+    return [change for change in _changes if change.time >= since]

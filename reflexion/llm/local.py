@@ -21,7 +21,7 @@ import orjson
 from reflexion.errors import ConfigurationError, EndpointError
 from reflexion.llm.base import ChatReply, ChatRequest
 from reflexion.llm.openai import OpenAIChat
-from reflexion.llm.wire import Tokens
+from reflexion.llm.prices import free
 
 __all__ = ["LocalLLM", "bundled_weights", "weights_digest"]
 
@@ -189,6 +189,16 @@ class LocalLLM:
             self._digest = weights_digest(self._weights)
         return {"model": self.model, "weights": self._digest}
 
+    @property
+    def priced(self) -> bool:
+        """Its price is known: nothing."""
+        return True
+
+    @property
+    def suggested_concurrency(self) -> int:
+        """Episodes at a time that keep its slots busy."""
+        return self._concurrency
+
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request; the first call of a process starts the server. See `LLM.chat`."""
         chat = self._chat or await self._open()
@@ -215,11 +225,7 @@ class LocalLLM:
                     concurrency=self._concurrency,
                     attempt_timeout=self._attempt_timeout,
                     call_timeout=self._call_timeout,
-                    price=_free,
+                    price=free,
                     identity={"model": self.model},
                 )
             return self._chat
-
-
-def _free(tokens: Tokens) -> float:
-    return 0.0

@@ -8,87 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import random
 import time
-import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from importlib import import_module
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from reflexion.errors import (
     CallTimeoutError,
     ConfigurationError,
-    EndpointError,
+    MalformedReplyError,
     RateLimitError,
     ReflexionError,
     RequestRejectedError,
     RetryableError,
 )
+from reflexion.llm.backoff import retry_after_failure
 from reflexion.llm.base import ChatReply, ChatRequest
 from reflexion.llm.limits import Limiter, Outcome, limiter_for
+from reflexion.llm.pool import OPENAI_URL, Endpoint, answered, note_answer
+from reflexion.llm.prices import Pricer, price_list
 from reflexion.llm.wire import Dialect, ParsedReply, Tokens, encode_request, parse_reply, plain_usage
 from reflexion.types import Usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["OPENAI_URL", "OpenAIChat", "Pricer", "public_url"]
+__all__ = ["OpenAIChat"]
 
 log = logging.getLogger(__name__)
 
-OPENAI_URL = "https://api.openai.com/v1"
-"""Where requests go when no base URL is given."""
-
-Pricer = Callable[[Tokens], "float | None"]
-"""US dollars for a reply's tokens; None: unknown."""
-
-_BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 30.0
-_LASTING_ATTEMPTS = 3
-"""A server that is not there, or a page that is not JSON, is seldom cured by waiting longer."""
-
-
-def public_url(base_url: str) -> str:
-    """The URL without user, password, query and trailing slash: fit for messages and cache keys.
-
-    Raises:
-        ConfigurationError: it is not the URL of an HTTP endpoint.
-    """
-    try:
-        parts = urlsplit(base_url.strip())
-        host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        raise ConfigurationError(f"the endpoint's base URL cannot be parsed: {exc}") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(
-            "the endpoint's base URL must look like http://127.0.0.1:8000/v1 "
-            f"(from --base-url or OPENAI_BASE_URL), not {parts.scheme or 'nothing'}://{host or ''}"
-        )
-    host = f"[{host}]" if ":" in host else host
-    default = {"http": 80, "https": 443}[parts.scheme]
-    netloc = host if port in (None, default) else f"{host}:{port}"
-    return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
-
-
-class _Pooled:
-    def __init__(self, client: AsyncOpenAI) -> None:
-        self.client = client
-        self.users: set[int] = set()
-
-
-_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], _Pooled]] = (
-    weakref.WeakKeyDictionary()
-)
 _dialects: dict[tuple[str, str], Dialect] = {}
-_answered: set[str] = set()
-"""Endpoints that answered at least once in this process."""
-
-
-def _import_sdk() -> None:
-    # The SDK loads its resources lazily; this takes seconds, so it is done off the event loop.
-    import_module("openai.resources.chat")
 
 
 class _Raw(NamedTuple):
@@ -152,9 +102,8 @@ class OpenAIChat:
             raise ConfigurationError("attempt_timeout and call_timeout must be more than 0 seconds")
         if max_attempts < 1 or (concurrency is not None and concurrency < 1):
             raise ConfigurationError("max_attempts and concurrency must be at least 1")
-        self._url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).strip()
-        self._where = public_url(self._url)
-        self._key = _checked_key(api_key if api_key is not None else os.environ.get("OPENAI_API_KEY"), self._where)
+        self._endpoint = Endpoint(base_url, api_key)
+        self._where = self._endpoint.where
         self._model = model
         self._concurrency = concurrency
         self._attempt_timeout, self._call_timeout = attempt_timeout, call_timeout
@@ -203,10 +152,11 @@ class OpenAIChat:
         except ReflexionError as error:
             if progress.attempts > 1:
                 error.add_note(f"after {progress.attempts} attempts ({', '.join(progress.retried)} were retried)")
+            if isinstance(error, MalformedReplyError) and error.usage is not None:
+                usage = error.usage
+                error.usage = self._usage(Tokens(usage.prompt, usage.completion, 0) if not usage.unknown else None)
             raise
-        usage = plain_usage(parsed.tokens)
-        if parsed.tokens is not None:
-            usage = usage.model_copy(update={"cost_usd": self._cost(parsed.tokens)})
+        usage = self._usage(parsed.tokens)
         return ChatReply(
             text=parsed.text,
             model=parsed.model or self._model,
@@ -218,49 +168,43 @@ class OpenAIChat:
             retried=tuple(progress.retried),
         )
 
+    @property
+    def priced(self) -> bool:
+        """Whether the price of its tokens is known."""
+        return self._pricer is not None
+
+    @cached_property
+    def _pricer(self) -> Pricer | None:
+        return self._price or price_list(self._model, self._where)
+
+    def _usage(self, tokens: Tokens | None) -> Usage:
+        usage = plain_usage(tokens)
+        if tokens is None or self._pricer is None:
+            return usage
+        return usage.model_copy(update={"cost_usd": self._pricer(tokens)})
+
     async def aclose(self) -> None:
         """Close the pooled client unless others in this event loop still use it."""
-        pool = _pools.get(asyncio.get_running_loop(), {})
-        pooled = pool.get((self._url, self._key))
-        if pooled is None or id(self) not in pooled.users:
-            return
-        pooled.users.discard(id(self))
-        if not pooled.users:
-            del pool[self._url, self._key]
-            await pooled.client.close()
+        await self._endpoint.let_go(self)
 
     # -- one call ----------------------------------------------------------------------------------
 
     async def _with_retries(self, request: ChatRequest, progress: _Progress) -> ParsedReply:
-        try:  # most calls need no second attempt, nor the machinery for one
+        try:
             return await self._attempt(request, progress)
         except RetryableError as error:
             first = error
-
-        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-
-        def stop(state: RetryCallState) -> bool:
-            error = state.outcome.exception() if state.outcome else None
-            attempts = self._max_attempts
-            if isinstance(error, EndpointError) and error.lasting:
-                attempts = min(attempts, _LASTING_ATTEMPTS)
-            if progress.attempts >= attempts or state.upcoming_sleep >= progress.left:
-                return True
-            progress.retried.append(type(error).__name__)
-            return False
-
-        async def attempt() -> ParsedReply:
-            if progress.attempts == 1 and not progress.retried:
-                raise first
-            return await self._attempt(request, progress)
-
-        return await AsyncRetrying(
-            retry=retry_if_exception_type(RetryableError), wait=_backoff, stop=stop, reraise=True
-        )(attempt)
+        return await retry_after_failure(
+            first,
+            lambda: self._attempt(request, progress),
+            max_attempts=self._max_attempts,
+            seconds_left=lambda: progress.left,
+            on_retry=lambda error: progress.retried.append(type(error).__name__),
+        )
 
     async def _attempt(self, request: ChatRequest, progress: _Progress) -> ParsedReply:
         """One request; a second one at once where the endpoint rejects a parameter we can do without."""
-        client = await self._client()
+        client = await self._endpoint.client(self)
         while True:
             body = encode_request(request, self._model, self._dialect)
             try:
@@ -314,16 +258,16 @@ class OpenAIChat:
         try:
             raw = await client.chat.completions.with_raw_response.create(**body)
         except openai.APIError as error:
-            known = self._where in _answered
+            known = answered(self._where)
             if isinstance(error, openai.APIStatusError):
-                _answered.add(self._where)
-            ours = classify(error, self._where, self._model, self._key, known=known)
+                note_answer(self._where)
+            ours = classify(error, self._where, self._model, self._endpoint.key, known=known)
             if isinstance(ours, RequestRejectedError):
                 ours.add_note(_parameter(error))
             raise ours from None
         except (UnicodeError, ValueError) as error:
             raise RequestRejectedError(f"the request cannot be sent: {type(error).__name__}") from None
-        _answered.add(self._where)
+        note_answer(self._where)
         return _Raw(raw.content, raw.headers.get("content-type", "").lower())
 
     def _adapt(self, body: dict[str, Any], error: RequestRejectedError) -> bool:
@@ -347,20 +291,6 @@ class OpenAIChat:
                     return True
         return False
 
-    def _cost(self, tokens: Tokens) -> float | None:
-        return self._price(tokens) if self._price is not None else None
-
-    async def _client(self) -> AsyncOpenAI:
-        pool = _pools.setdefault(asyncio.get_running_loop(), {})
-        pooled = pool.get((self._url, self._key))
-        if pooled is None:
-            await asyncio.to_thread(_import_sdk)
-            pooled = pool.get((self._url, self._key))
-        if pooled is None:
-            pooled = pool[self._url, self._key] = _Pooled(_new_client(self._url, self._key))
-        pooled.users.add(id(self))
-        return pooled.client
-
 
 class _Slot:
     def __init__(self) -> None:
@@ -373,42 +303,3 @@ def _parameter(error: Any) -> str:
     """The endpoint's own code and parameter, as a note: what a rejected request was rejected for."""
     code, parameter = getattr(error, "code", None), getattr(error, "param", None)
     return f"code {code or 'none'}, parameter '{parameter or 'none'}'"
-
-
-def _backoff(state: Any) -> float:
-    """Exponential with full jitter; never less than the endpoint asks for."""
-    most = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2.0 ** (state.attempt_number - 1))
-    wait = random.uniform(0.0, most)
-    error = state.outcome.exception()
-    if isinstance(error, RateLimitError) and error.retry_after is not None:
-        # Spread those who were told the same time.
-        return error.retry_after + min(wait, 0.25 * error.retry_after + 0.05)
-    return wait
-
-
-def _checked_key(key: str | None, where: str) -> str:
-    key = (key or "").strip()
-    if not key:
-        if where == OPENAI_URL:
-            raise ConfigurationError(
-                "no API key for OpenAI: set OPENAI_API_KEY, name another endpoint by OPENAI_BASE_URL "
-                "or --base-url, or use the embedded model with --llm local"
-            )
-        return "none"
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError("the API key (OPENAI_API_KEY) has characters that no key has")
-    return key
-
-
-def _new_client(url: str, key: str) -> AsyncOpenAI:
-    import openai
-
-    # Keep as many connections alive as the limiter may use: each new one costs a handshake.
-    limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=None, max_keepalive_connections=1000)
-    return openai.AsyncOpenAI(
-        base_url=url,
-        api_key=key,
-        max_retries=0,
-        timeout=None,  # each attempt is timed as a whole, which the SDK's per-read timeout does not do
-        http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=None),
-    )

@@ -1,0 +1,80 @@
+"""Retries: exponential backoff with full jitter, `Retry-After` respected, bounded in number and time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from reflexion.errors import EndpointError, RateLimitError, RetryableError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+__all__ = ["LASTING_ATTEMPTS", "backoff_seconds", "retry_after_failure"]
+
+T = TypeVar("T")
+
+LASTING_ATTEMPTS = 3
+"""A server that is not there, or a page that is not JSON, is seldom cured by waiting longer."""
+
+_FIRST, _MOST = 0.5, 30.0
+
+
+def backoff_seconds(attempt: int, error: BaseException | None) -> float:
+    """Seconds to wait after attempt number `attempt` (from 1): never less than the endpoint asks for."""
+    wait = random.uniform(0.0, min(_MOST, _FIRST * 2.0 ** (attempt - 1)))
+    if isinstance(error, RateLimitError) and error.retry_after is not None:
+        # A little apart, for those who were all told the same time.
+        return error.retry_after + min(wait, 0.25 * error.retry_after + 0.05)
+    return wait
+
+
+async def retry_after_failure(
+    first: RetryableError,
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    max_attempts: int,
+    seconds_left: Callable[[], float],
+    on_retry: Callable[[RetryableError], None],
+) -> T:
+    """Try again after a first attempt failed, as long as attempts and time allow.
+
+    Args:
+        first: the error of the first attempt.
+        attempt: makes one more attempt.
+        max_attempts: attempts in all, the first one included.
+        seconds_left: time that is left; no wait is begun that would not fit.
+        on_retry: is told of each error that leads to another attempt.
+
+    Raises:
+        RetryableError: of the last attempt.
+        PermanentError: as soon as one occurs.
+    """
+    # The first attempt of a call goes without this machinery, which most calls never need.
+    from tenacity import AsyncRetrying, retry_if_exception_type
+
+    pending: list[RetryableError] = [first]
+
+    def error_of(state: RetryCallState) -> BaseException | None:
+        return state.outcome.exception() if state.outcome else None
+
+    def wait(state: RetryCallState) -> float:
+        return backoff_seconds(state.attempt_number, error_of(state))
+
+    def stop(state: RetryCallState) -> bool:
+        error = error_of(state)
+        lasting = isinstance(error, EndpointError) and error.lasting
+        bound = min(max_attempts, LASTING_ATTEMPTS) if lasting else max_attempts
+        if state.attempt_number >= bound or state.upcoming_sleep >= seconds_left():
+            return True
+        if isinstance(error, RetryableError):
+            on_retry(error)
+        return False
+
+    async def step() -> T:
+        if pending:
+            raise pending.pop()
+        return await attempt()
+
+    return await AsyncRetrying(retry=retry_if_exception_type(RetryableError), wait=wait, stop=stop, reraise=True)(step)
