@@ -58,6 +58,12 @@ class Batcher(Generic[T, R]):
             lane.workers.add(worker)
         return futures
 
+    async def drain(self) -> None:
+        """Wait until everything the running event loop queued is carried out."""
+        lane = self._lanes.get(asyncio.get_running_loop())
+        if lane is not None and lane.workers:
+            await asyncio.wait(set(lane.workers))
+
     async def _work(self, lane: _Lane[T, R]) -> None:
         try:
             while lane.waiting:

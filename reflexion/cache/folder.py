@@ -15,7 +15,6 @@ import itertools
 import logging
 import os
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,7 +68,6 @@ class Folder:
         self._tmp = str(root / "tmp")
         self._serial = itertools.count()
         self._token = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._counters_mutex = threading.Lock()
         self._warned: set[str] = set()
         self.counts = Counts()
         self._prepare()
@@ -263,20 +261,13 @@ class Folder:
             return {}, 0
 
     def _update_counters(self, tallies: Mapping[Group, Tally], corrupt: int) -> None:
-        files = self.locks.files
-        # The file lock keeps other processes away, the mutex the other threads of this one.
-        with self._counters_mutex:
-            while not files.try_lock("counters"):
-                time.sleep(0.005)
-            try:
-                stored, corrupt_before = self.counters()
-                for group, tally in tallies.items():
-                    stored.setdefault(group, Tally()).add(tally)
-                rows = [{"step": step, "model": model, "tally": asdict(t)} for (step, model), t in stored.items()]
-                data = orjson.dumps({"steps": rows, "corrupt": corrupt_before + corrupt})
-                self._replace(self.root / "counters.json", data)
-            finally:
-                files.unlock_now("counters")
+        with self.locks.files.exclusive("counters"):
+            stored, corrupt_before = self.counters()
+            for group, tally in tallies.items():
+                stored.setdefault(group, Tally()).add(tally)
+            rows = [{"step": step, "model": model, "tally": asdict(t)} for (step, model), t in stored.items()]
+            data = orjson.dumps({"steps": rows, "corrupt": corrupt_before + corrupt})
+            self._replace(self.root / "counters.json", data)
 
 
 def _contents(path: str) -> bytes:

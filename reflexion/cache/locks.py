@@ -12,7 +12,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -211,6 +212,7 @@ class FileLocks:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._mutex = threading.Lock()
+        self._threads = threading.Lock()
         self._descriptor: int | None = None
 
     def _file(self) -> int:
@@ -231,6 +233,20 @@ class FileLocks:
         except (BlockingIOError, PermissionError):
             return False
         return True
+
+    @contextmanager
+    def exclusive(self, key: str) -> Generator[None]:
+        """Keep other processes and threads away for moments; blocks, so not for an event loop's thread.
+
+        All callers use keys that are no entry's.
+        """
+        with self._threads:
+            while not self.try_lock(key):
+                time.sleep(random.uniform(0.001, 0.005))
+            try:
+                yield
+            finally:
+                self.unlock_now(key)
 
     async def lock(self, key: str, wait: float | None) -> bool:
         """Take a key's lock, waiting up to `wait` seconds."""

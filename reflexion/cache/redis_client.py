@@ -100,18 +100,18 @@ class RedisAddress:
         sentinel = Sentinel(found.hosts, sentinel_kwargs=found.sentinel_options, **found.options, **options)
         return sentinel.master_for(found.service), list(sentinel.sentinels)
 
-    def sync_client(self) -> redis.Redis:
-        """A blocking client, for the check when a store is opened."""
+    def sync_client(self) -> tuple[redis.Redis, list[redis.Redis]]:
+        """The same with blocking clients, for the check when a store is opened."""
         from redis import Redis
         from redis.retry import Retry
         from redis.sentinel import Sentinel
 
         options = self._options(Retry)
         if not self.url.startswith("redis+sentinel:"):
-            return Redis.from_url(self.url, **options)
+            return Redis.from_url(self.url, **options), []
         found = _sentinel_parts(self)
         sentinel = Sentinel(found.hosts, sentinel_kwargs=found.sentinel_options, **found.options, **options)
-        return sentinel.master_for(found.service)
+        return sentinel.master_for(found.service), list(sentinel.sentinels)
 
     @staticmethod
     def _options(retry: Callable[..., Any]) -> dict[str, Any]:
@@ -332,6 +332,8 @@ class RedisLink:
 
     async def aclose(self) -> None:
         """Give the running event loop's client back; harmless when called twice."""
+        # What was posted and not waited for still needs the connection.
+        await self._batcher.drain()
         shared = self._leases.pop(asyncio.get_running_loop(), None)
         if shared is not None:
             await _return_client(self.address, shared)
@@ -348,7 +350,7 @@ class RedisLink:
         """
         from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-        client = self.address.sync_client()
+        client, others = self.address.sync_client()
         try:
             return [client.execute_command(*question) for question in questions]
         except AuthenticationError:
@@ -364,7 +366,8 @@ class RedisLink:
             self.mark_lost(exc)
             return None
         finally:
-            client.close()
+            for each in (client, *others):
+                each.close()
 
 
 class WrongTypeError(RedisUnavailableError):

@@ -46,7 +46,7 @@ async def test_expired_entries_vanish_from_redis_itself(server: RedisServer) -> 
         await wait_until(lambda: not client.exists(names["short"]))
         assert time.time() >= expires
         assert await cache.prune() == 1
-        assert client.hkeys("reflexion:steps:index") == [digest("long").encode(), digest("eternal").encode()]
+        assert set(client.hkeys("reflexion:steps:index")) == {digest("long").encode(), digest("eternal").encode()}
     await cache.aclose()
 
 
