@@ -8,12 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from reflexion.errors import ConfigurationError
 from reflexion.memory.base import EvictionPolicy, Memory, MemoryLimits, MemoryStats, Query
 from reflexion.memory.store import Store, StoredMemory
 
-__all__ = ["EvictionPolicy", "Memory", "MemoryLimits", "MemoryStats", "Query", "open_memory"]
+__all__ = ["EvictionPolicy", "Memory", "MemoryLimits", "MemoryStats", "Query", "make_limits", "open_memory"]
 
 _SUFFIXES = {".sqlite", ".sqlite3", ".db"}
 
@@ -42,6 +45,20 @@ def open_memory(
     limits = limits or MemoryLimits()
     store, threads = _open_store(url, limits, wait)
     return StoredMemory(store, limits, threads, clock)
+
+
+def make_limits(**values: Any) -> MemoryLimits:
+    """`MemoryLimits` out of options a user gave.
+
+    Raises:
+        ConfigurationError: naming the option, when a capacity is below 1 or an eviction policy unknown.
+    """
+    try:
+        return MemoryLimits(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"memory {name} = {first['input']!r}: {first['msg']}") from error
 
 
 def _open_store(url: str, limits: MemoryLimits, wait: float) -> tuple[Store, int]:

@@ -162,6 +162,31 @@ if action == "credit" then
   return 1
 end
 
+if action == "candidates" then
+  local hits, order = {}, {}
+  for i = 9, #ARGV do
+    for _, problem in ipairs(redis.call("ZREVRANGE", at("word:" .. ARGV[i]), 0, tonumber(ARGV[7]) - 1)) do
+      if not hits[problem] then
+        hits[problem] = 0
+        order[#order + 1] = problem
+      end
+      hits[problem] = hits[problem] + 1
+    end
+  end
+  local place = {}
+  for i, problem in ipairs(order) do place[problem] = i end
+  table.sort(order, function(a, b)
+    if hits[a] ~= hits[b] then return hits[a] > hits[b] end
+    return place[a] < place[b]
+  end)
+  local found = {}
+  for i = 1, math.min(#order, tonumber(ARGV[8])) do
+    found[#found + 1] = order[i]
+    found[#found + 1] = redis.call("HGET", at("words"), order[i]) or ""
+  end
+  return found
+end
+
 if action == "cleanup" then return clean(tonumber(ARGV[8]), tonumber(ARGV[7]), false) end
 
 if action == "clear" then

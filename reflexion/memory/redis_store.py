@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
@@ -53,18 +52,18 @@ class RedisStore:
             self._client = redis.Redis.from_url(
                 address, decode_responses=True, socket_timeout=wait, socket_connect_timeout=wait
             )
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise ConfigurationError(f"memory {shown}: not a Redis URL ({error})") from error
         try:
             self._check_format(shown)
-        except redis.AuthenticationError as error:
+        except BaseException as error:
             self._client.close()
-            raise StorageError(f"memory {shown}: Redis refuses the password ({error})") from error
-        except (redis.RedisError, OSError) as error:
-            self._client.close()
-            raise StorageError(f"memory {shown}: Redis cannot be used ({error})") from error
-        except BaseException:
-            self._client.close()
+            if isinstance(error, TypeError):  # an option in the query that no connection has
+                raise ConfigurationError(f"memory {shown}: not a Redis URL ({error})") from error
+            if isinstance(error, redis.AuthenticationError):
+                raise StorageError(f"memory {shown}: Redis refuses the password ({error})") from error
+            if isinstance(error, self.failures):
+                raise StorageError(f"memory {shown}: Redis cannot be used ({error})") from error
             raise
         source = files("reflexion.memory").joinpath("redis_store.lua").read_text(encoding="utf-8")
         self._script = self._client.register_script(source)
@@ -132,18 +131,9 @@ class RedisStore:
         return total, {word: int(count) for word, count in zip(words, counts, strict=True) if count}
 
     def candidates(self, words: Sequence[str], frequencies: Mapping[str, int]) -> dict[str, Sequence[str]]:
-        with self._client.pipeline(transaction=False) as pipe:
-            for word in words:
-                pipe.zrevrange(f"{self._prefix}word:{word}", 0, NEWEST - 1)
-            postings = cast("list[list[str]]", pipe.execute())
-        hits: Counter[str] = Counter()
-        for posting in postings:
-            hits.update(posting)
-        best = [problem for problem, _ in hits.most_common(CANDIDATES)]
-        if not best:
-            return {}
-        texts = cast("list[str | None]", self._client.hmget(self._prefix + "words", best))
-        return {problem: text.split() for problem, text in zip(best, texts, strict=True) if text}
+        # Counting where the index is saves carrying it over.
+        found = cast("list[str]", self._call("candidates", NEWEST, CANDIDATES, *words))
+        return {problem: text.split() for problem, text in zip(found[::2], found[1::2], strict=True)}
 
     def credit(self, keys: Sequence[str], passed: bool, by: str) -> None:
         trial = hashlib.blake2b(by.encode(), digest_size=12).hexdigest()

@@ -10,11 +10,11 @@ __all__ = ["CANDIDATES", "NEWEST", "rank_problems", "rarest", "words_of"]
 
 MAX_WORDS = 256
 """Distinct words kept of one problem; a long context must not fill the index."""
-NEWEST = 256
+NEWEST = 128
 """Problems looked at of a word that very many problems have: the newest ones."""
-CANDIDATES = 64
+CANDIDATES = 32
 """Problems compared in full with the one that is asked about."""
-_BUDGET = 512
+_BUDGET = 256
 """Index entries read for one question. It keeps retrieval flat while the memory grows."""
 _FLOOR = 0.1
 """Below this similarity two problems share little more than articles."""

@@ -67,7 +67,7 @@ _MATCHES = (
     "SELECT digest, problems.words FROM (SELECT rowid AS number FROM problem_words "
     "WHERE problem_words MATCH ? ORDER BY {}) JOIN problems ON problems.id = number"
 )
-_BEST_MATCHES = _MATCHES.format(f"rank LIMIT {CANDIDATES}")
+_BEST_MATCHES = _MATCHES.format(f"rank, rowid DESC LIMIT {CANDIDATES}")
 _NEWEST_MATCHES = _MATCHES.format(f"rowid DESC LIMIT {NEWEST}")
 
 
