@@ -1,0 +1,181 @@
+"""From a spec such as `f1:0.9` to an evaluator."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from reflexion.errors import ConfigurationError
+from reflexion.evaluators.common import accepted_answers
+from reflexion.types import Problem
+
+if TYPE_CHECKING:
+    from reflexion.evaluators.base import Evaluator
+    from reflexion.llm.base import LLM
+
+__all__ = ["EVALUATORS", "infer_evaluator", "resolve_evaluator"]
+
+EVALUATORS: dict[str, str] = {
+    "exact": "the answer equals the reference after HotpotQA's normalisation",
+    "f1": "token F1 with the reference, passed from a threshold: f1[:0.8]",
+    "contains": "the reply contains the reference",
+    "numeric": "the reply's last number equals the reference: numeric[:tolerance]",
+    "regex": "the reply matches the pattern in 'answer'",
+    "json_schema": "the reply is JSON that satisfies the schema in 'answer'",
+    "choice": "the reply names the right option by letter or text",
+    "python": "the code passes the problem's tests in a sandbox: python[:in_process]",
+    "judge": "a language model judges: judge[:pairwise][,VOTES][,rubric=TEXT]",
+}
+"""Names of the evaluators, each with what it does. `module:function` names your own."""
+
+_CACHE: OrderedDict[tuple[str, bool, float, int], tuple[Evaluator, LLM | None]] = OrderedDict()
+_CACHE_SIZE = 64
+
+
+def infer_evaluator(problem: Problem) -> str:
+    """The evaluator for a problem that names none: its tests, else its answer, else a judge."""
+    if problem.tests or problem.visible_tests:
+        return "python"
+    return "exact" if accepted_answers(problem) else "judge"
+
+
+def resolve_evaluator(
+    spec: str | None,
+    problem: Problem,
+    *,
+    judge: LLM | None = None,
+    reveal_answers: bool = False,
+    timeout: float = 10.0,
+) -> Evaluator:
+    """The evaluator a spec names, or the one inferred for the problem when `spec` is None.
+
+    Equal arguments give the same object, so that resolving one for each of many problems costs nothing.
+
+    Args:
+        spec: one of `EVALUATORS`, with its argument after a colon, or `module:function`.
+        problem: what it will judge first; only looked at when `spec` is None.
+        judge: the model the evaluator `judge` asks.
+        reveal_answers: whether feedback may show the reference answer.
+        timeout: seconds the tests of one answer may take.
+
+    Raises:
+        ConfigurationError: the name is unknown, its argument is wrong, or `judge` is missing.
+    """
+    wanted = infer_evaluator(problem) if spec is None else spec.strip()
+    # The judge is kept with its evaluator, so its id cannot be given to another object meanwhile.
+    key = (wanted, reveal_answers, timeout, id(judge) if _name(wanted) == "judge" else 0)
+    hit = _CACHE.get(key)
+    if hit is not None:
+        return hit[0]
+    evaluator = _build(wanted, judge, reveal_answers, timeout)
+    _CACHE[key] = (evaluator, judge if key[3] else None)
+    if len(_CACHE) > _CACHE_SIZE:
+        _CACHE.popitem(last=False)
+    return evaluator
+
+
+def _name(spec: str) -> str:
+    return spec.partition(":")[0].strip()
+
+
+def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float) -> Evaluator:
+    name, colon, argument = spec.partition(":")
+    name, argument = name.strip(), argument.strip()
+    if name not in EVALUATORS:
+        if colon and argument:
+            from reflexion.evaluators.custom import load_function, wrap_callable
+
+            return wrap_callable(load_function(spec), spec)
+        raise ConfigurationError(
+            f"unknown evaluator {spec!r}; there are {', '.join(EVALUATORS)}, or your own as module:function"
+        )
+    if colon and not argument:
+        raise ConfigurationError(f"evaluator {spec!r}: something must follow the colon")
+    if argument and name not in _WITH_ARGUMENT:
+        raise ConfigurationError(f"evaluator {spec!r}: {name!r} takes no argument")
+    if name == "judge":
+        from reflexion.evaluators.judge import Judge, parse_judge
+
+        options = parse_judge(argument)
+        if judge is None:
+            raise ConfigurationError(f"evaluator {spec!r} needs a model that judges; none was given")
+        return Judge(spec, judge, options, reveal_answers=reveal)
+    return _BUILDERS[name](spec, argument, reveal, timeout)
+
+
+_WITH_ARGUMENT = {"f1", "numeric", "python", "judge"}
+
+
+def _number(spec: str, argument: str, default: float, low: float, high: float) -> float:
+    if not argument:
+        return default
+    try:
+        value = float(argument)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise ConfigurationError(f"evaluator {spec!r}: {argument!r} is not a number from {low:g} to {high:g}")
+    return value
+
+
+def _exact(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.text import ExactMatch
+
+    return ExactMatch(spec, reveal_answers=reveal)
+
+
+def _f1(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.text import TokenF1
+
+    return TokenF1(spec, threshold=_number(spec, argument, 0.8, 0.0, 1.0), reveal_answers=reveal)
+
+
+def _contains(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.text import Contains
+
+    return Contains(spec, reveal_answers=reveal)
+
+
+def _numeric(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.text import Numeric
+
+    return Numeric(spec, tolerance=_number(spec, argument, 1e-6, 0.0, 1e9), reveal_answers=reveal)
+
+
+def _choice(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.text import Choice
+
+    return Choice(spec, reveal_answers=reveal)
+
+
+def _regex(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.text import Regex
+
+    return Regex(spec, reveal_answers=reveal)
+
+
+def _json_schema(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.text import JsonSchema
+
+    return JsonSchema(spec, reveal_answers=reveal)
+
+
+def _python(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.python import PythonTests
+
+    if argument not in ("", "in_process"):
+        raise ConfigurationError(f"evaluator {spec!r}: only 'python' and 'python:in_process' are known")
+    return PythonTests(spec, timeout=timeout, in_process=argument == "in_process", reveal_answers=reveal)
+
+
+_BUILDERS: dict[str, Callable[[str, str, bool, float], Evaluator]] = {
+    "exact": _exact,
+    "f1": _f1,
+    "contains": _contains,
+    "numeric": _numeric,
+    "choice": _choice,
+    "regex": _regex,
+    "json_schema": _json_schema,
+    "python": _python,
+}
