@@ -200,6 +200,8 @@ def open_dataset(
     try:
         source = _open_source(path, reader)
         reader.finish(source)
+        if isinstance(source, MappedLines):
+            source.keep_index()
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
     if source.count == 0:

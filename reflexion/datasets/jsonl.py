@@ -62,15 +62,20 @@ class MappedLines:
             DatasetError: for a bad line, a file that cannot be read, or one that changes meanwhile.
         """
         self.path = path
+        self._fingerprint = fingerprint
         loaded = load_index(path, fingerprint)
+        self._scanned = loaded is None
         if loaded is None:
-            loaded = self._scan(inspect)
-            store_index(path, fingerprint, loaded)
-            self._index = loaded
+            self._index = self._scan(inspect)
         else:
             self._index = loaded
             for row in self.rows(range(min(1, self.count))):
                 inspect(row)
+
+    def keep_index(self) -> None:
+        """Keep the index for the next opening, once the file is known to be good as a whole."""
+        if self._scanned:
+            store_index(self.path, self._fingerprint, self._index)
 
     @property
     def count(self) -> int:
@@ -91,11 +96,12 @@ class MappedLines:
             for raw in file:
                 number += 1
                 content.update(raw)
-                if raw.isspace():
+                line = _strip_bom(number, raw)
+                if not line or line.isspace():
                     blanks.append(len(offsets))
                 else:
                     offsets.append(position)
-                    inspect(Row(number, _parse(self.path, number, _strip_bom(number, raw))))
+                    inspect(Row(number, _parse(self.path, number, line)))
                 position += len(raw)
             after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -153,8 +159,9 @@ class GzipLines:
         try:
             with gzip.open(self.path, "rb") as file:
                 for number, raw in enumerate(file, 1):
-                    if not raw.isspace():
-                        yield Row(number, _parse(self.path, number, _strip_bom(number, raw)))
+                    line = _strip_bom(number, raw)
+                    if line and not line.isspace():
+                        yield Row(number, _parse(self.path, number, line))
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise DatasetError(
                 f"{self.path}:{number + 1}: damaged gzip ({error}); fetch or pack the file again"
