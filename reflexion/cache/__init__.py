@@ -72,8 +72,8 @@ def open_cache(url: str | None = None, **options: Any) -> StepCache:
         url: a folder, `file://FOLDER`, `redis://[user:password@]host:port/db`, `rediss://…`,
             `redis+sentinel://host:port[,host:port]/service[/db]`, `memory:` or `none:`. None:
             `REFLEXION_CACHE`, else the user's cache folder.
-        options: of the store: `max_entry_bytes`; of Redis also `namespace`, `lock_lease` and
-            `retry_seconds`; of `memory:` also `max_entries`.
+        options: of the store: `max_entry_bytes`; of Redis also `namespace`, `lock_lease`,
+            `retry_seconds` and `timeout`; of `memory:` also `max_entries`.
 
     Raises:
         ConfigurationError: the URL, an option or the password is wrong.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import orjson
 from pydantic import Field, JsonValue, ValidationError
@@ -42,6 +42,10 @@ MAX_CONTENT_BYTES = 256 * 2**20
 """Bytes a content may inflate to: a few planted bytes must not fill the memory."""
 
 
+Encoding = Literal["json", "zlib"]
+ENCODINGS = frozenset(get_args(Encoding))
+
+
 class CorruptEntryError(ReflexionError):
     """An entry cannot be read. Stores count it as a miss; it never reaches a run."""
 
@@ -63,7 +67,7 @@ class Header(Frozen):
     usage: Usage = Usage()
     created: float
     expires: float | None = None
-    encoding: str = Field(default="json", description="`json` or `zlib` (JSON, deflated).")
+    encoding: Encoding = Field(default="json", description="`json` or `zlib` (JSON, deflated).")
     size: int = Field(ge=0, description="Bytes of the content before compression.")
 
 
@@ -118,15 +122,16 @@ def decode(data: bytes, key: str) -> CachedStep:
     line, newline, content = data.partition(b"\n")
     if not newline:
         raise CorruptEntryError("it has no first line of JSON")
-    header = decode_header(line, key)
-    raw = _inflate(content, header.size) if header.encoding == "zlib" else content
-    if len(raw) != header.size:
-        raise CorruptEntryError(f"its content has {len(raw)} bytes, not the {header.size} it was written with")
+    header = _loads(line, key)
+    encoding, size = header.pop("encoding", "json"), header.pop("size", None)
+    if encoding not in ENCODINGS or not isinstance(size, int):
+        raise CorruptEntryError("its first line names no known encoding or no size")
+    raw = _inflate(content, size) if encoding == "zlib" else content
+    if len(raw) != size:
+        raise CorruptEntryError(f"its content has {len(raw)} bytes, not the {size} it was written with")
     try:
-        value, fields = orjson.loads(raw)
-        return CachedStep.model_validate(
-            {**header.model_dump(exclude={"encoding", "size"}), "value": value, "fields": fields}
-        )
+        header["value"], header["fields"] = orjson.loads(raw)
+        return CachedStep.model_validate(header)
     except (ValueError, TypeError) as exc:
         raise CorruptEntryError(f"its content is not an entry's: {_brief(exc)}") from None
 
@@ -137,21 +142,25 @@ def decode_header(line: bytes, key: str | None = None) -> Header:
     Raises:
         CorruptEntryError: it is no entry, another key's, or a newer format's.
     """
-    line = line.partition(b"\n")[0]
+    try:
+        return Header.model_validate(_loads(line.partition(b"\n")[0], key))
+    except ValidationError as exc:
+        raise CorruptEntryError(f"its first line is not an entry's: {_brief(exc)}") from None
+
+
+def _loads(line: bytes, key: str | None) -> dict[str, Any]:
     try:
         found: Any = orjson.loads(line)
     except ValueError:
         raise CorruptEntryError("its first line is not JSON") from None
-    if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > FORMAT:
-        raise CorruptEntryError(f"it has format {found['format']}, and this version reads up to {FORMAT}")
-    try:
-        header = Header.model_validate(found)
-    except ValidationError as exc:
-        raise CorruptEntryError(f"its first line is not an entry's: {_brief(exc)}") from None
-    if key is not None and header.key != key:
-        raise CorruptEntryError(f"it belongs to another key, {header.key[:12]}…")
-    if header.encoding not in ("json", "zlib"):
-        raise CorruptEntryError(f"its encoding {header.encoding[:20]!r} is unknown")
+    if not isinstance(found, dict):
+        raise CorruptEntryError("its first line is not a JSON object")
+    header = cast("dict[str, Any]", found)
+    version = header.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        raise CorruptEntryError(f"it has format {version!r:.20}, and this version reads up to {FORMAT}")
+    if key is not None and header.get("key") != key:
+        raise CorruptEntryError("it belongs to another key")
     return header
 
 

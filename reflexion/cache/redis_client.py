@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
-__all__ = ["Command", "RedisAddress", "RedisLink", "RedisUnavailableError"]
+__all__ = ["REPLY_SECONDS", "RETRY_SECONDS", "Command", "RedisAddress", "RedisLink", "RedisUnavailableError"]
 
 logger = logging.getLogger("reflexion.cache")
 
@@ -87,40 +87,41 @@ class RedisAddress:
                 raise ConfigurationError(f"cache {shown!r}: the database {database!r} must be a number, such as /0")
         return address
 
-    def async_client(self) -> tuple[redis.asyncio.Redis, list[redis.asyncio.Redis]]:
-        """A client, and the sentinels' clients that are to be closed with it."""
+    def async_client(self, timeout: float) -> tuple[redis.asyncio.Redis, list[redis.asyncio.Redis]]:
+        """A client, and the sentinels' clients that are to be closed with it; `timeout` in seconds."""
         from redis.asyncio import Redis
         from redis.asyncio.retry import Retry
         from redis.asyncio.sentinel import Sentinel
 
-        options = self._options(Retry)
+        options = self._options(Retry, timeout)
         if not self.url.startswith("redis+sentinel:"):
             return Redis.from_url(self.url, **options), []
         found = _sentinel_parts(self)
+        found.sentinel_options.update(_timeouts(timeout))
         sentinel = Sentinel(found.hosts, sentinel_kwargs=found.sentinel_options, **found.options, **options)
         return sentinel.master_for(found.service), list(sentinel.sentinels)
 
-    def sync_client(self) -> tuple[redis.Redis, list[redis.Redis]]:
+    def sync_client(self, timeout: float) -> tuple[redis.Redis, list[redis.Redis]]:
         """The same with blocking clients, for the check when a store is opened."""
         from redis import Redis
         from redis.retry import Retry
         from redis.sentinel import Sentinel
 
-        options = self._options(Retry)
+        options = self._options(Retry, timeout)
         if not self.url.startswith("redis+sentinel:"):
             return Redis.from_url(self.url, **options), []
         found = _sentinel_parts(self)
+        found.sentinel_options.update(_timeouts(timeout))
         sentinel = Sentinel(found.hosts, sentinel_kwargs=found.sentinel_options, **found.options, **options)
         return sentinel.master_for(found.service), list(sentinel.sentinels)
 
     @staticmethod
-    def _options(retry: Callable[..., Any]) -> dict[str, Any]:
+    def _options(retry: Callable[..., Any], timeout: float) -> dict[str, Any]:
         from redis.backoff import NoBackoff
         from redis.exceptions import ConnectionError as RedisConnectionError
 
         return {
-            "socket_connect_timeout": CONNECT_SECONDS,
-            "socket_timeout": REPLY_SECONDS,
+            **_timeouts(timeout),
             # Once more, at once: a server that was restarted has dropped the pooled connection.
             "retry": retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         }
@@ -154,11 +155,14 @@ def _sentinel_parts(address: RedisAddress) -> _SentinelParts:
         options["username"] = unquote(user)
     if password:
         options["password"] = unquote(password)
-    sentinel_options = {
+    sentinel_options: dict[str, Any] = {
         name.removeprefix("sentinel_"): value for name, value in query.items() if name.startswith("sentinel_")
     }
-    sentinel_options |= {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": REPLY_SECONDS}
     return _SentinelParts(pairs, service, options, sentinel_options)
+
+
+def _timeouts(timeout: float) -> dict[str, float]:
+    return {"socket_connect_timeout": min(timeout, CONNECT_SECONDS), "socket_timeout": timeout}
 
 
 def _masked(url: str) -> str:
@@ -199,7 +203,7 @@ _clients = _Clients()
 _clients_mutex = threading.Lock()
 
 
-def _lease_client(address: RedisAddress) -> _Shared:
+def _lease_client(address: RedisAddress, timeout: float) -> _Shared:
     global _clients  # noqa: PLW0603 - after a fork the parent's connections must not be used
     loop = asyncio.get_running_loop()
     with _clients_mutex:
@@ -207,7 +211,7 @@ def _lease_client(address: RedisAddress) -> _Shared:
             _clients = _Clients()
         shared = _clients.by_loop.setdefault(loop, {})
         if address.url not in shared:
-            shared[address.url] = _Shared(*address.async_client())
+            shared[address.url] = _Shared(*address.async_client(timeout))
         shared[address.url].users += 1
         return shared[address.url]
 
@@ -232,6 +236,7 @@ class RedisLink:
         address: where it is.
         on_return: called when a lost server answered again; gives commands to send to it.
         retry_seconds: first and longest pause before a lost server is tried again.
+        timeout: seconds a reply may take; of a client that is shared the first one's holds.
     """
 
     def __init__(
@@ -239,7 +244,9 @@ class RedisLink:
         address: RedisAddress,
         on_return: Callable[[], Sequence[Command]] = tuple,
         retry_seconds: tuple[float, float] = RETRY_SECONDS,
+        timeout: float = REPLY_SECONDS,
     ) -> None:
+        self._timeout = timeout
         self.address = address
         self._on_return = on_return
         self._first_pause, self._longest_pause = retry_seconds
@@ -262,6 +269,8 @@ class RedisLink:
         Raises:
             RedisUnavailableError: the server is away, or refused one of them.
         """
+        if len(commands) == 1:
+            return [await self._batcher.submit(commands[0])]
         # All are awaited before the first error is raised: a failed one must not leave others unread.
         results = await asyncio.gather(*self._batcher.submit_many(commands), return_exceptions=True)
         for result in results:
@@ -327,7 +336,7 @@ class RedisLink:
         loop = asyncio.get_running_loop()
         shared = self._leases.get(loop)
         if shared is None:
-            shared = self._leases[loop] = _lease_client(self.address)
+            shared = self._leases[loop] = _lease_client(self.address, self._timeout)
         return shared.client
 
     async def aclose(self) -> None:
@@ -350,7 +359,7 @@ class RedisLink:
         """
         from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-        client, others = self.address.sync_client()
+        client, others = self.address.sync_client(self._timeout)
         try:
             return [client.execute_command(*question) for question in questions]
         except AuthenticationError:

@@ -37,6 +37,7 @@ from reflexion.cache.counters import Counts, Group, Holdings, Tally, combine, st
 from reflexion.cache.local import DEFAULT_MAX_ENTRY_BYTES, FLUSH_SECONDS
 from reflexion.cache.locks import KeyLocks
 from reflexion.cache.redis_client import (
+    REPLY_SECONDS,
     RETRY_SECONDS,
     Command,
     RedisAddress,
@@ -73,6 +74,7 @@ class RedisStepCache:
         max_entry_bytes: content size above which an entry is not kept, with a warning.
         lock_lease: seconds after which a lock's holder that died is succeeded.
         retry_seconds: first and longest pause before a lost server is tried again.
+        timeout: seconds a reply may take.
 
     Raises:
         ConfigurationError: the URL is wrong, or the server refuses the password.
@@ -87,16 +89,18 @@ class RedisStepCache:
         max_entry_bytes: int = DEFAULT_MAX_ENTRY_BYTES,
         lock_lease: float = LEASE_SECONDS,
         retry_seconds: tuple[float, float] = RETRY_SECONDS,
+        timeout: float = REPLY_SECONDS,
     ) -> None:
-        if lock_lease <= 0:
-            raise ConfigurationError(f"cache: lock_lease is {lock_lease}; it must be more than 0 seconds")
+        for name, seconds in (("lock_lease", lock_lease), ("timeout", timeout)):
+            if not seconds > 0:
+                raise ConfigurationError(f"cache: {name} is {seconds}; it must be more than 0 seconds")
         address = RedisAddress.parse(url)
         self.backend = "sentinel" if url.startswith("redis+sentinel:") else "redis"
         self._namespace = namespace
         self._limit = max_entry_bytes
         self._mark: Command = ("SET", f"{namespace}:format", FORMAT, "NX")
         # A server that comes back may be empty, so the marker is set again.
-        self._link = RedisLink(address, lambda: [self._mark], retry_seconds)
+        self._link = RedisLink(address, lambda: [self._mark], retry_seconds, timeout)
         self._outer = RedisLocks(self._link, f"{namespace}:lock:", lock_lease)
         self.locks = KeyLocks(self._outer)
         self._counts = Counts()

@@ -132,6 +132,26 @@ async def test_a_server_that_comes_back_at_once_costs_nothing(
     await cache.aclose()
 
 
+async def test_a_server_that_hangs_is_given_up(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    cache = open_cache(server.url, timeout=0.3, retry_seconds=QUICK)
+    await cache.put(entry("a"))
+    server.pause()
+    began = time.monotonic()
+    found = await asyncio.gather(*(cache.get(digest("a")) for _ in range(500)))
+    assert found == [None] * 500
+    assert await cache.acquire("key", "holder", wait=0)
+    assert time.monotonic() - began < 5, "a timeout for each batch at most, not for each call"
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    server.resume()
+
+    async def used_again() -> bool:
+        return await cache.get(digest("a")) is not None
+
+    await wait_until(used_again)
+    await cache.release("key", "holder")
+    await cache.aclose()
+
+
 async def test_counts_are_kept_while_redis_is_away(server: RedisServer) -> None:
     cache = open_cache(server.url, retry_seconds=QUICK)
     await cache.get(digest("a"))

@@ -71,6 +71,8 @@ def test_a_wrong_url_is_refused_by_its_wrong_part(url: str, named: str) -> None:
 def test_options_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="max_entry_bytes is 0"):
         open_cache(str(tmp_path), max_entry_bytes=0)
+    with pytest.raises(ConfigurationError, match="lock_lease is 0"):
+        open_cache("redis://127.0.0.1:1/0", lock_lease=0)
     with pytest.raises(ConfigurationError, match="'namespace' is no option"):
         open_cache(str(tmp_path), namespace="x")
 
