@@ -76,10 +76,7 @@ class Folder:
     def _prepare(self) -> None:
         marker = self.root / "FORMAT"
         try:
-            for name in ("entries", "tmp", "corrupt"):
-                (self.root / name).mkdir(parents=True, exist_ok=True)
-            if not marker.exists():
-                self._replace(marker, orjson.dumps({"format": FORMAT}) + b"\n")
+            self._make()
             found: Any = orjson.loads(marker.read_bytes())
             version = found["format"]
         except OSError as exc:
@@ -94,6 +91,13 @@ class Folder:
                 f"cache: {self.root} has format {version}, and this version reads up to {FORMAT}. "
                 "Use a newer reflexion-on-prefect, or name another folder"
             )
+
+    def _make(self) -> None:
+        for name in ("entries", "tmp", "corrupt"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        marker = self.root / "FORMAT"
+        if not marker.exists():
+            self._replace(marker, orjson.dumps({"format": FORMAT}) + b"\n")
 
     def _path(self, key: str) -> str:
         if _KEY.fullmatch(key) is None:
@@ -147,7 +151,13 @@ class Folder:
 
     def _write(self, entry: CachedStep) -> BaseException | None:
         try:
-            self._replace(self._path(entry.key), encode(entry, self._limit))
+            path, data = self._path(entry.key), encode(entry, self._limit)
+            try:
+                self._replace(path, data)
+            except FileNotFoundError:
+                # Somebody removed the folder while it was in use.
+                self._make()
+                self._replace(path, data)
         except ValueError as exc:
             return exc
         except EntryTooLargeError as exc:

@@ -7,20 +7,22 @@ wait. The queues are the process's own, so tasks of several event loops and thre
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from reflexion.errors import StorageError
-
 __all__ = ["FileKeyLocks", "FileLocks", "KeyLocks", "OuterLocks", "locks_of_folder", "poll_until"]
+
+logger = logging.getLogger("reflexion.cache")
 
 POLL_SECONDS = (0.01, 0.2)
 """Shortest and longest pause between two looks at a lock that another process holds."""
@@ -214,24 +216,30 @@ class FileLocks:
         self._mutex = threading.Lock()
         self._threads = threading.Lock()
         self._descriptor: int | None = None
+        self._warned = False
 
     def _file(self) -> int:
         with self._mutex:
             if self._descriptor is None:
-                try:
-                    self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                except OSError as exc:
-                    raise StorageError(f"the cache's lock file {self._path} cannot be opened: {exc.strerror}") from exc
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             return self._descriptor
 
     def try_lock(self, key: str) -> bool:
-        """Take a key's lock if no other process has it."""
+        """Take a key's lock if no other process has it; granted, with one warning, where files cannot be locked."""
         import fcntl
 
         try:
             fcntl.lockf(self._file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
-        except (BlockingIOError, PermissionError):
-            return False
+        except OSError as exc:
+            if exc.errno in (errno.EACCES, errno.EAGAIN) and self._descriptor is not None:
+                return False
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "cache: %s cannot be locked (%s); other processes may compute the same steps",
+                    self._path,
+                    exc.strerror,
+                )
         return True
 
     @contextmanager
@@ -260,7 +268,9 @@ class FileLocks:
         """Give a key's lock back, without an event loop."""
         import fcntl
 
-        fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, _offset(key))
+        # A lock that cannot be given back is one that could not be taken, which was told.
+        with suppress(OSError):
+            fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, _offset(key))
 
 
 def _offset(key: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shutil
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import orjson
 import pytest
 import redis
 
-from reflexion.cache import CachedStep, CacheFilter, StepCache, open_cache
+from reflexion.cache import CachedStep, CacheFilter, StepCache, compute_once, open_cache
 from reflexion.cache.codec import CorruptEntryError, decode, encode
 from reflexion.keys import digest
 from tests.redis_server import RedisServer
@@ -188,6 +189,34 @@ async def test_damaged_counters_start_anew(tmp_path: Path, make_entry: MakeEntry
     await cache.record([make_entry("a")], [])
     assert (await cache.stats()).steps[0].hits == 1
     assert "counting starts anew" in caplog.text
+    await cache.aclose()
+
+
+async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path, make_entry: MakeEntry) -> None:
+    cache = open_cache(str(tmp_path / "steps"))
+    await cache.put(make_entry("a"))
+    shutil.rmtree(tmp_path / "steps")
+    assert await cache.get(KEY) is None
+    await cache.put(make_entry("a"))
+    assert await cache.get(KEY) is not None
+    assert (await open_cache(str(tmp_path / "steps")).stats()).entries == 1
+    await cache.aclose()
+
+
+async def test_a_folder_whose_locks_cannot_be_used_costs_one_warning(
+    tmp_path: Path, make_entry: MakeEntry, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "locks").mkdir()
+    cache = open_cache(str(tmp_path))
+
+    async def compute() -> CachedStep:
+        return make_entry("a")
+
+    assert await compute_once(cache, KEY, "a", compute) == (await cache.get(KEY), False)
+    await cache.record([make_entry("a")], [])
+    assert (await cache.stats()).steps[0].hits == 1
+    (record,) = caplog.records
+    assert "cannot be locked" in record.getMessage()
     await cache.aclose()
 
 
