@@ -27,6 +27,7 @@ from reflexion.types import Episode, EpisodeError, Frozen, Outcome, Problem, Str
 
 if TYPE_CHECKING:
     from reflexion.datasets import Dataset
+    from reflexion.telemetry.sampler import ProcessSampler
 
 __all__ = [
     "ADAPTIVE_EPISODES",
@@ -136,7 +137,7 @@ def check_batch(parameters: BatchParameters, settings: Settings) -> None:
     from reflexion.cache.ttl import parse_ttl
     from reflexion.runs import check_run_name
 
-    parse_ttl(parameters.ttl)
+    parse_ttl(parameters.ttl or settings.ttl)
     if parameters.name is not None:
         check_run_name(parameters.name)
     dataset_of(parameters)
@@ -190,9 +191,13 @@ async def execute_batch(
         RunFailedError: the endpoint refuses or cannot be reached, so that no episode could succeed.
         StorageError: the run's folder cannot be written.
     """
+    from reflexion.telemetry.sampler import ProcessSampler
+
     settings = settings or Settings()
     started = time.perf_counter()
     dataset = dataset_of(parameters)
+    sampler = ProcessSampler()
+    sampler.start()
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
             open_session(parameters, settings, dataset=dataset.name, observers=observers)
@@ -225,9 +230,9 @@ async def execute_batch(
             summary = folder.finish(
                 plan.order(),
                 wall_seconds=time.perf_counter() - started,
-                peak_rss_mb=session.peak_rss_mb(),
+                peak_rss_mb=_peak(sampler),
                 granularity=parameters.steps_per_task_run,
-                expensive=session.expensive,
+                expensive=("python",),
             )
     if plan.stopped is not None and not plan.stopped.fatal:
         return BatchResult(folder=folder.path, summary=summary, stopped=plan.stopped.message)
@@ -246,6 +251,14 @@ def _mark_rest(plan: Plan) -> None:
             plan.folder.append(
                 Episode(problem_id=problem_id, repeat=repeat, strategy=plan.strategy, outcome=Outcome.NOT_RUN)
             )
+
+
+def _peak(sampler: ProcessSampler) -> float | None:
+    from reflexion.telemetry.sampler import MEGABYTE
+
+    sampler.sample()
+    sampler.stop()
+    return sampler.peak / MEGABYTE if sampler.peak is not None else None
 
 
 async def _work(

@@ -92,7 +92,12 @@ class EpisodeParameters(ModelParameters):
     answer: str | None = Field(
         default=None, title="Reference answer", description="Empty: judged by the judging model."
     )
-    ttl: str = Field(default="7d", title="Time to live of cached steps", examples=["7d", "trial=1d,reflect=30d"])
+    ttl: str | None = Field(
+        default=None,
+        title="Time to live of cached steps",
+        description="Empty: REFLEXION_TTL, 7 days by default.",
+        examples=["7d", "trial=1d,reflect=30d"],
+    )
     cache: Url | None = Field(default=None, title="Cache", description="URL; empty: REFLEXION_CACHE or local.")
     refresh: bool = Field(default=False, title="Refresh", description="Compute again what is cached.")
     use_cache: bool = Field(default=True, title="Use the cache")
@@ -134,7 +139,12 @@ class BatchParameters(ModelParameters):
         title="Steps per task run",
         description="1: one task run for each step. More: ready steps of one kind share a task run.",
     )
-    ttl: str = Field(default="7d", title="Time to live of cached steps", examples=["7d", "trial=1d,reflect=30d"])
+    ttl: str | None = Field(
+        default=None,
+        title="Time to live of cached steps",
+        description="Empty: REFLEXION_TTL, 7 days by default.",
+        examples=["7d", "trial=1d,reflect=30d"],
+    )
     cache: Url | None = Field(default=None, title="Cache", description="URL; empty: REFLEXION_CACHE or local.")
     refresh: bool = Field(default=False, title="Refresh", description="Compute again what is cached.")
     use_cache: bool = Field(default=True, title="Use the cache")

@@ -212,7 +212,7 @@ async def open_session(
         yield Session(
             runtime,
             cache,
-            _ttl(parameters.ttl),
+            _ttl(parameters.ttl or settings.ttl),
             refresh=parameters.refresh,
             spec=opener.spec(parameters.llm),
             concurrency=getattr(actor, "suggested_concurrency", None),
