@@ -111,7 +111,8 @@ class Usage(Frozen):
         return self.prompt + self.completion
 
     def __add__(self, other: Usage) -> Usage:
-        costs = [u.cost_usd for u in (self, other) if u.calls]
+        # A share of a call that several steps made together has tokens and no call of its own.
+        costs = [u.cost_usd for u in (self, other) if u.calls or u.total]
         known = [c for c in costs if c is not None]
         return Usage(
             prompt=self.prompt + other.prompt,

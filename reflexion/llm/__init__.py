@@ -15,25 +15,58 @@ from reflexion.llm.base import LLM, ChatReply, ChatRequest, Message, Role, Sampl
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
+    from reflexion.llm.batch_api import BatchApiLLM
+    from reflexion.llm.batching import BatchedAsk, BatchedReply
+    from reflexion.llm.budget import Budget, BudgetedLLM
+    from reflexion.llm.limits import AdaptiveLimiter, LimitChange, limit_changes
     from reflexion.llm.local import LocalLLM
     from reflexion.llm.openai import OpenAIChat
+    from reflexion.llm.recording import RecordingLLM, ReplayLLM
+    from reflexion.llm.roles import ModelRoles
+    from reflexion.llm.structured import ask_structured
 
 _HOMES = {
+    "AdaptiveLimiter": "reflexion.llm.limits",
+    "BatchApiLLM": "reflexion.llm.batch_api",
+    "BatchedAsk": "reflexion.llm.batching",
+    "BatchedReply": "reflexion.llm.batching",
+    "Budget": "reflexion.llm.budget",
+    "BudgetedLLM": "reflexion.llm.budget",
+    "LimitChange": "reflexion.llm.limits",
     "LocalLLM": "reflexion.llm.local",
+    "ModelRoles": "reflexion.llm.roles",
     "OpenAIChat": "reflexion.llm.openai",
+    "RecordingLLM": "reflexion.llm.recording",
+    "ReplayLLM": "reflexion.llm.recording",
+    "ask_structured": "reflexion.llm.structured",
+    "limit_changes": "reflexion.llm.limits",
 }
 
 __all__ = [
+    "DEFAULT_MODEL",
     "LLM",
+    "AdaptiveLimiter",
+    "BatchApiLLM",
+    "BatchedAsk",
+    "BatchedReply",
+    "Budget",
+    "BudgetedLLM",
     "ChatReply",
     "ChatRequest",
+    "LimitChange",
     "LocalLLM",
     "Message",
+    "ModelRoles",
     "OpenAIChat",
+    "RecordingLLM",
+    "ReplayLLM",
     "Role",
     "Sampling",
+    "ask_structured",
     "default_spec",
+    "limit_changes",
     "open_llm",
 ]
 
@@ -73,6 +106,9 @@ def open_llm(
     call_timeout: float = 300.0,
     max_attempts: int = 8,
     gate: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+    record: str | Path | None = None,
+    budget: Budget | None = None,
+    batch_state: str | Path | None = None,
 ) -> LLM:
     """The model a user names. Opens no connection and starts no server; the first call does.
 
@@ -86,12 +122,51 @@ def open_llm(
         call_timeout: seconds one call may take with its retries.
         max_attempts: requests one call may take.
         gate: a context that is held during each request, such as a limit shared across processes.
+        record: file every exchange is written to.
+        budget: what the run may spend.
+        batch_state: state file of batch jobs; given, requests go through the Batch API.
 
     Raises:
         ConfigurationError: the model cannot be had; the message says how to mend it.
+        StorageError: the recording or the state file cannot be used.
     """
-    spec = spec.strip()
+    llm = _open(
+        spec.strip(),
+        base_url=base_url,
+        api_key=api_key,
+        concurrency=concurrency,
+        attempt_timeout=attempt_timeout,
+        call_timeout=call_timeout,
+        max_attempts=max_attempts,
+        gate=gate,
+        batch_state=batch_state,
+    )
+    if record is not None:
+        from reflexion.llm.recording import RecordingLLM
+
+        llm = RecordingLLM(llm, record)
+    if budget is not None and budget.limited:
+        from reflexion.llm.budget import BudgetedLLM
+
+        llm = BudgetedLLM(llm, budget)
+    return llm
+
+
+def _open(
+    spec: str,
+    *,
+    base_url: str | None,
+    api_key: str | None,
+    concurrency: int | None,
+    attempt_timeout: float,
+    call_timeout: float,
+    max_attempts: int,
+    gate: Callable[[], AbstractAsyncContextManager[Any]] | None,
+    batch_state: str | Path | None,
+) -> LLM:
     kind, _, rest = spec.partition(":")
+    if batch_state is not None and (spec == "local" or kind in ("gguf", "replay")):
+        raise ConfigurationError(f"--batch-api needs a model of an endpoint with a Batch API, not {spec}")
     if spec == "local" or kind == "gguf":
         from reflexion.llm.local import LocalLLM
 
@@ -110,6 +185,11 @@ def open_llm(
         if not rest:
             raise ConfigurationError("replay: needs the path of a recording, as in replay:exchanges.jsonl")
         return ReplayLLM(rest)
+
+    if batch_state is not None:
+        from reflexion.llm.batch_api import BatchApiLLM
+
+        return BatchApiLLM(spec, batch_state, base_url, api_key, max_attempts=max_attempts)
 
     from reflexion.llm.openai import OpenAIChat
 
