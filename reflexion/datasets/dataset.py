@@ -67,17 +67,21 @@ class _Reader:
 
     def inspect(self, row: Row) -> None:
         """Check one row of the first pass."""
-        where = f"{self._path}:{row.number}"
-        record = self._map(row.record)
+        number, record = row
+        record = self._map(record)
         if self._format is None:
-            missing = [name for name in self._mapping.values() if name not in row.record]
-            if missing:
-                found = ", ".join(repr(name) for name in row.record)
-                raise DatasetError(f"{where}: mapped field {missing[0]!r} is missing; fields found: {found}")
-            self._format = detect(record, where)
-        self._format.check(record, where)
+            self._format = self._recognise(number, row.record, record)
+        self._format.check(record, self._path, number)
         if self._ids is not None:
-            self._ids.add(identifier(record, row.number))
+            self._ids.add(identifier(record, number))
+
+    def _recognise(self, number: int, given: Record, mapped: Record) -> Format:
+        where = f"{self._path}:{number}"
+        missing = [name for name in self._mapping.values() if name not in given]
+        if missing:
+            found = ", ".join(repr(name) for name in given)
+            raise DatasetError(f"{where}: mapped field {missing[0]!r} is missing; fields found: {found}")
+        return detect(mapped, where)
 
     def finish(self, source: RowSource) -> None:
         """Look for ids given twice, once all rows were inspected."""
@@ -206,8 +210,8 @@ def open_dataset(
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
     if source.count == 0:
         raise DatasetError(f"{path}: the dataset is empty; it needs at least one problem")
-    order = _selection(source, reader, condition, shuffle_seed)[offset:]
-    order = order if limit is None else order[:limit]
+    order = _selection(source, reader, condition, shuffle_seed)
+    order = order[offset : None if limit is None else offset + limit]
     if not order:
         raise DatasetError(f"{path}: no problem is left of {source.count} after the conditions and the offset")
     return Dataset(name, reader, source, order)
@@ -251,12 +255,13 @@ def _selection(
     source: RowSource, reader: _Reader, condition: Condition | None, shuffle_seed: int | None
 ) -> Sequence[int]:
     everything = range(source.count)
+    code = "I" if source.count < 2**32 else "Q"
     order: Sequence[int] = everything
     if condition is not None:
         rows = source.rows(everything)
-        order = array("Q", (i for i, row in enumerate(rows) if condition(reader.problem(row))))
+        order = array(code, (i for i, row in enumerate(rows) if condition(reader.problem(row))))
     if shuffle_seed is not None:
-        shuffled = array("Q", order)
+        shuffled = array(code, order)
         random.Random(shuffle_seed).shuffle(shuffled)
         order = shuffled
     return order

@@ -6,6 +6,8 @@ import ast
 import doctest
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from pathlib import Path
 from typing import Any, cast
 
 from reflexion.errors import DatasetError
@@ -34,6 +36,12 @@ class Format:
     fields: tuple[Field, ...]
     build: Callable[[Record], dict[str, Any]]
     """Turns a checked record into fields of `Problem`, without `id` and without what is left over."""
+    by_name: dict[str, Field] = dataclass_field(init=False)
+    needed: tuple[Field, ...] = dataclass_field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {name: f for f in self.fields for name in f.names})
+        object.__setattr__(self, "needed", tuple(f for f in self.fields if f.required))
 
     def lacks(self, record: Record) -> str | None:
         """Why a record is not of this format, or None."""
@@ -42,12 +50,31 @@ class Format:
             return "no " + ", no ".join(repr(name) for name in absent)
         return next((f"{_name(record, f)!r} is not {f.wanted}" for f in self.fields if not _fits(record, f)), None)
 
-    def check(self, record: Record, where: str) -> None:
+    def check(self, record: Record, path: Path, number: int) -> None:
         """Raise when a record cannot become a problem.
 
         Raises:
             DatasetError: naming the line and the field.
         """
+        if not self._is_plainly_right(record):
+            self._explain(record, f"{path}:{number}")
+
+    def _is_plainly_right(self, record: Record) -> bool:
+        """The quick answer for the millions of good records; False: look closer."""
+        for name, value in record.items():
+            field = self.by_name.get(name)
+            if field is not None and value is not None and not field.accepts(value):
+                return False
+        for field in self.needed:
+            for name in field.names:
+                if record.get(name) is not None:
+                    break
+            else:
+                return False
+        identifier = _raw_id(record)
+        return identifier is None or (identifier.__class__ in (str, int) and identifier != "")
+
+    def _explain(self, record: Record, where: str) -> None:
         for field in self.fields:
             if not _fits(record, field):
                 value = _get(record, field)
@@ -64,7 +91,7 @@ class Format:
 
     def problem(self, record: Record, number: int) -> Problem:
         """The problem of a checked record; fields the format does not know become metadata."""
-        known = {name for field in self.fields for name in field.names} | _IDS
+        known = {name for field in self.fields for name in field.names} | set(_IDS)
         given = record.get("metadata")
         metadata = dict(cast("Record", given)) if isinstance(given, Mapping) else {}
         metadata |= {k: v for k, v in record.items() if k not in known and k != "metadata" and v is not None}
@@ -73,11 +100,15 @@ class Format:
         return Problem(id=identifier(record, number), metadata=metadata, **built)
 
 
-_IDS = {"id", "_id", "task_id"}
+_IDS = ("id", "_id", "task_id")
 
 
 def _raw_id(record: Record) -> Any:
-    return next((record[name] for name in ("id", "_id", "task_id") if record.get(name) is not None), None)
+    for name in _IDS:
+        value = record.get(name)
+        if value is not None:
+            return value
+    return None
 
 
 def identifier(record: Record, number: int) -> str:
@@ -91,7 +122,7 @@ def _name(record: Record, field: Field) -> str:
 
 
 def _get(record: Record, field: Field) -> Any:
-    return next((record[n] for n in field.names if record.get(n) is not None), None)
+    return record.get(_name(record, field))
 
 
 def _fits(record: Record, field: Field) -> bool:

@@ -96,7 +96,7 @@ class MappedLines:
             for raw in file:
                 number += 1
                 content.update(raw)
-                line = _strip_bom(number, raw)
+                line = raw if number > 1 else raw.removeprefix(_BOM)
                 if not line or line.isspace():
                     blanks.append(len(offsets))
                 else:

@@ -84,7 +84,7 @@ class UniqueIds:
     are no verdict yet: `verdict` reads the ids again to name the lines.
     """
 
-    _BUCKETS = 64
+    _BUCKETS = 64  # a power of two
 
     def __init__(self) -> None:
         self._hashes = [array("q") for _ in range(self._BUCKETS)]
@@ -92,7 +92,7 @@ class UniqueIds:
     def add(self, identifier: str) -> None:
         """Note one id."""
         value = hash(identifier)
-        self._hashes[value % self._BUCKETS].append(value)
+        self._hashes[value & (self._BUCKETS - 1)].append(value)
 
     def verdict(self, path: Path, again: Callable[[], Iterable[tuple[int, str]]]) -> None:
         """Raise when an id was given twice.
