@@ -1,0 +1,287 @@
+"""The report's plots: inline SVG by pygal, each with its figures as a table.
+
+pygal is pure Python, has no dependencies to speak of and draws SVG with the page's own colours, so one
+plot serves light, dark and paper; and it needs no script and no network in the page.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reflexion.report.tally import BOUNDS, Agreement, Tally
+from reflexion.telemetry.summary import Summary
+
+__all__ = ["Chart", "charts_of", "concurrency_chart", "learning_curve"]
+
+_COLOURS = 6
+_CLASSES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plot, and the same figures for those who do not see it."""
+
+    id: str
+    title: str
+    text: str
+    """One sentence that says what is seen."""
+    svg: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]] = field(default_factory=list[Sequence[str]])
+
+
+def _draw(kind: str, id: str, series: Mapping[str, Sequence[Any]], labels: Iterable[str] = (), **options: Any) -> str:
+    pygal, Style = _pygal()
+    style = Style(
+        background="transparent",
+        plot_background="transparent",
+        foreground="var(--text)",
+        foreground_strong="var(--text)",
+        foreground_subtle="var(--line)",
+        guide_stroke_color="var(--line)",
+        major_guide_stroke_color="var(--line)",
+        guide_stroke_dasharray="0",
+        major_guide_stroke_dasharray="0",
+        font_family="system-ui, sans-serif",
+        label_font_size=13,
+        major_label_font_size=13,
+        legend_font_size=13,
+        value_font_size=12,
+        no_data_font_size=16,
+        opacity="1",
+        stroke_opacity="1",
+        stroke_width="2",
+        transition="0s",
+        colors=tuple(f"var(--plot-{n})" for n in range(_COLOURS)),
+        value_colors=("var(--text)",) * _COLOURS,
+    )
+    several = len(series) > 1
+    chart = getattr(pygal, kind)(
+        style=style,
+        js=[],
+        width=640,
+        height=340 if several else 300,
+        show_legend=several,
+        legend_at_bottom=True,
+        legend_at_bottom_columns=min(len(series), 3),
+        disable_xml_declaration=True,
+        no_data_text="no data",
+        margin=8,
+        margin_bottom=30 if several and "x_title" in options else 8,
+        **options,
+    )
+    chart.uuid = id  # pygal would draw a new random one each time
+    if labels:
+        chart.x_labels = list(labels)
+    for name, values in series.items():
+        chart.add(name, list(values))
+    chart.add_xml_filter(_without_scripts)
+    return chart.render(is_unicode=True)
+
+
+def _pygal() -> tuple[Any, Any]:
+    import pygal
+    from pygal.style import Style
+
+    # It leaves a finder for its map plugins behind, of a form that makes later imports of anything warn.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+    return pygal, Style
+
+
+def _without_scripts(root: Any) -> Any:
+    """pygal's tooltips want a script, which the page does not allow: the table beside it has the figures."""
+    for parent in root.iter():
+        for child in [c for c in parent if c.tag in ("script", "desc")]:
+            parent.remove(child)
+    return root
+
+
+def learning_curve(summaries: Sequence[Summary]) -> Chart:
+    """Episodes solved by trial, one curve for each run (Shinn et al. 2023, figure 3 and following)."""
+    trials = max((s.max_trials for s in summaries), default=1)
+    names = _names(summaries)
+    curves = {
+        name: [100 * n / s.episodes for n in s.solved_by_trial] if s.episodes else []
+        for name, s in zip(names, summaries, strict=True)
+    }
+    labels = [str(n) for n in range(1, trials + 1)]
+    svg = _draw(
+        "Line",
+        "learning-curve",
+        curves,
+        labels,
+        range=(0, 100),
+        y_labels=[0, 20, 40, 60, 80, 100],
+        x_title="trial",
+        dots_size=4,
+        value_formatter="{:.0f} %".format,
+    )
+    rows = [
+        [name, *(f"{n} ({100 * n / s.episodes:.1f} %)" if s.episodes else "no data" for n in s.solved_by_trial)]
+        for name, s in zip(names, summaries, strict=True)
+    ]
+    first, last = (summaries[0].solved_by_trial[0], summaries[0].solved_by_trial[-1])
+    text = f"Trial 1 solved {first} of {summaries[0].episodes} episodes, all trials together {last}."
+    return Chart("learning-curve", "Learning curve", text, svg, ["run", *(f"trial {n}" for n in labels)], rows)
+
+
+def _names(summaries: Sequence[Summary]) -> list[str]:
+    """What tells the runs apart: the strategy where that does, else the run's name."""
+    strategies = [s.strategy for s in summaries]
+    return strategies if len(set(strategies)) == len(strategies) > 1 else [s.run for s in summaries]
+
+
+def charts_of(summary: Summary, tally: Tally) -> list[Chart]:
+    """Outcomes, failures, response times, tokens, money and cache hits, where there are any."""
+    charts = [_outcomes(summary)]
+    if tally.failures:
+        charts.append(_failures(tally.failures))
+    if any(tally.times):
+        charts.append(_response_times(summary, tally.times))
+    if summary.usage:
+        charts.append(_tokens(summary))
+    if summary.cost_usd:
+        charts.append(_money(summary))
+    if summary.steps:
+        charts.append(_cache(summary))
+    for id, title, agreement in (
+        ("visible-tests", "Visible tests against hidden tests", tally.visible),
+        ("judge", "Judge against reference answers", tally.judged),
+    ):
+        if agreement.total:
+            charts.append(_agreement(id, title, agreement))
+    return charts
+
+
+def _bars(id: str, title: str, text: str, counts: Mapping[str, float], form: str = "{:,.0f}") -> Chart:
+    # Horizontal bars are drawn from the bottom up; the largest belongs on top.
+    names = list(counts)
+    svg = _draw(
+        "HorizontalBar",
+        id,
+        {"": [counts[name] for name in reversed(names)]},
+        list(reversed(names)),
+        print_values=True,
+        print_values_position="top",
+        range=(0, 1.15 * max(counts.values(), default=1) or 1),  # room for the longest bar's value
+        value_formatter=form.format,
+        show_x_labels=False,
+        show_y_guides=False,
+        truncate_label=30,
+    )
+    rows = [[name, form.format(number)] for name, number in counts.items()]
+    return Chart(id, title, text, svg, ["", "number"], rows)
+
+
+def _outcomes(s: Summary) -> Chart:
+    counts = {"solved": s.solved, "failed": s.failed, "error": s.errors, "not run": s.not_run}
+    text = f"{s.solved} of {s.episodes} episodes were solved."
+    return _bars("outcomes", "Outcomes", text, counts)
+
+
+def _failures(failures: Mapping[str, int]) -> Chart:
+    ranked = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
+    shown = dict(ranked[:_CLASSES_SHOWN])
+    if rest := sum(number for _, number in ranked[_CLASSES_SHOWN:]):
+        shown["others"] = rest
+    text = f"The most frequent reason was {ranked[0][0]}, in {ranked[0][1]} of {sum(failures.values())} episodes."
+    return _bars("failures", "Why episodes were not solved", text, shown)
+
+
+def _response_times(s: Summary, times: Sequence[int]) -> Chart:
+    used = [n for n, count in enumerate(times) if count]
+    span = range(used[0], used[-1] + 1)
+    labels = [f"≤ {BOUNDS[n]:g} s" if n < len(BOUNDS) else f"> {BOUNDS[-1]:g} s" for n in span]
+    values = [times[n] for n in span]
+    svg = _draw(
+        "Bar",
+        "response-times",
+        {"": values},
+        labels,
+        print_values=True,
+        print_values_position="top",
+        value_formatter="{:,.0f}".format,
+    )
+    p = s.response_time
+    text = "Executed steps that asked a model; cached ones are not among them."
+    if p.p50 is not None:
+        text += f" p50 {p.p50:.3g} s, p95 {p.p95:.3g} s, p99 {p.p99:.3g} s."
+    rows = [[label, f"{value:,}"] for label, value in zip(labels, values, strict=True)]
+    return Chart("response-times", "Response times", text, svg, ["response time", "steps"], rows)
+
+
+def _tokens(s: Summary) -> Chart:
+    names = [f"{u.role}: {u.model}" for u in s.usage]
+    series = {"prompt": [u.usage.prompt for u in s.usage], "completion": [u.usage.completion for u in s.usage]}
+    svg = _draw("StackedBar", "tokens", series, names, value_formatter="{:,.0f}".format, truncate_label=30)
+    text = f"{s.tokens.prompt + s.tokens.completion:,} tokens were spent, {s.tokens.saved:,} saved by the cache."
+    rows = [
+        [name, f"{u.usage.prompt:,}", f"{u.usage.completion:,}", f"{u.usage.calls:,}"]
+        for name, u in zip(names, s.usage, strict=True)
+    ]
+    return Chart("tokens", "Tokens by role and model", text, svg, ["", "prompt", "completion", "calls"], rows)
+
+
+def _money(s: Summary) -> Chart:
+    costs = {f"{u.role}: {u.model}": u.usage.cost_usd for u in s.usage if u.usage.cost_usd is not None}
+    saved = "an unknown sum" if s.cost_saved_usd is None else f"${s.cost_saved_usd:.4f}"
+    text = f"${s.cost_usd:.4f} were spent; the cache saved {saved}."
+    return _bars("money", "US dollars by role and model", text, costs, "{:.4f}")
+
+
+def _cache(s: Summary) -> Chart:
+    names = list(s.steps)
+    series = {"cached": [s.steps[n].cached for n in names], "executed": [s.steps[n].executed for n in names]}
+    svg = _draw("StackedBar", "cache", series, names, value_formatter="{:,.0f}".format)
+    text = f"The cache answered {s.cached_steps:,} of {s.cached_steps + s.executed_steps:,} cacheable steps."
+    rows = [[n, f"{s.steps[n].cached:,}", f"{s.steps[n].executed:,}", _percent(s.steps[n].hit_rate)] for n in names]
+    return Chart("cache", "Cache hits by step", text, svg, ["step", "cached", "executed", "hit rate"], rows)
+
+
+def _agreement(id: str, title: str, found: Agreement) -> Chart:
+    counts = {
+        "passed, rightly": found.counts[True, True],
+        "passed, wrongly": found.counts[True, False],
+        "rejected, rightly": found.counts[False, False],
+        "rejected, wrongly": found.counts[False, True],
+    }
+    text = (
+        f"They agree on {_percent(found.rate)} of {found.total} trials; false positives "
+        f"{_percent(found.false_positives)} of wrong answers, false negatives "
+        f"{_percent(found.false_negatives)} of right ones."
+    )
+    return _bars(id, title, text, counts)
+
+
+def concurrency_chart(changes: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """The adaptive number of requests at a time, from `concurrency.json`; None without changes."""
+    known = [c for c in changes if {"time", "old", "new"} <= c.keys()]
+    if not known:
+        return None
+    start = min(float(c["time"]) for c in known)
+    series: dict[str, list[tuple[float, int]]] = {}
+    for change in sorted(known, key=lambda c: float(c["time"])):
+        points = series.setdefault(str(change.get("endpoint") or "endpoint"), [])
+        at = float(change["time"]) - start
+        points += [(at, int(change["old"])), (at, int(change["new"]))]
+    svg = _draw(
+        "XY",
+        "concurrency",
+        series,
+        show_dots=False,
+        x_title="seconds since the first change",
+        min_scale=2,
+        x_value_formatter="{:.0f}".format,
+        value_formatter="{:.0f}".format,
+    )
+    rows = [[f"{float(c['time']) - start:.1f}", str(c["old"]), str(c["new"]), str(c.get("why", ""))] for c in known]
+    text = f"The limit changed {len(known)} times, from {known[0]['old']} to {known[-1]['new']} requests."
+    header = ["seconds", "from", "to", "why"]
+    return Chart("concurrency", "Requests at a time", text, svg, header, rows)
+
+
+def _percent(value: float | None) -> str:
+    return "no data" if value is None else f"{value:.1%}"

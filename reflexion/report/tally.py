@@ -1,0 +1,158 @@
+"""What the report shows beyond the summary, counted in one pass; and each episode as the page needs it."""
+
+from __future__ import annotations
+
+import difflib
+from bisect import bisect_left
+from typing import Any
+
+from reflexion.report.statistics import Estimate, pass_at_k_estimate
+from reflexion.telemetry.summary import asks_model
+from reflexion.types import Episode, Outcome
+
+__all__ = ["BOUNDS", "LONGEST_TEXT", "Agreement", "Tally", "detail_of", "row_of"]
+
+BOUNDS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5))
+"""Upper bounds in seconds of the classes of response times."""
+
+LONGEST_TEXT = 20_000
+"""Characters of one text that the page carries; the record has the whole."""
+
+_LONGEST_DIFF = 400
+
+
+class Agreement:
+    """Two verdicts on the same trials: a fallible one and the one that decides."""
+
+    def __init__(self) -> None:
+        self.counts = {(said, true): 0 for said in (True, False) for true in (True, False)}
+
+    def add(self, said: bool, true: bool) -> None:
+        """Count one trial."""
+        self.counts[said, true] += 1
+
+    @property
+    def total(self) -> int:
+        """Trials that have both verdicts."""
+        return sum(self.counts.values())
+
+    @property
+    def rate(self) -> float | None:
+        """Share on which both agree."""
+        return (self.counts[True, True] + self.counts[False, False]) / self.total if self.total else None
+
+    @property
+    def false_positives(self) -> float | None:
+        """Share of the wrong answers that the fallible verdict lets pass (Shinn et al. 2023, table 2)."""
+        wrong = self.counts[True, False] + self.counts[False, False]
+        return self.counts[True, False] / wrong if wrong else None
+
+    @property
+    def false_negatives(self) -> float | None:
+        """Share of the right answers that the fallible verdict rejects."""
+        right = self.counts[True, True] + self.counts[False, True]
+        return self.counts[False, True] / right if right else None
+
+
+class Tally:
+    """Counts over all episodes of a run."""
+
+    def __init__(self) -> None:
+        self.times = [0] * (len(BOUNDS) + 1)
+        self.failures: dict[str, int] = {}
+        self.visible = Agreement()
+        self.judged = Agreement()
+        self._attempts: dict[str, tuple[int, int]] = {}
+
+    def add(self, episode: Episode) -> None:
+        """Count one episode."""
+        for step, output in episode.outputs():
+            if asks_model(step, output) and not output.cached:
+                self.times[bisect_left(BOUNDS, output.seconds)] += 1
+        kind = failure_of(episode)
+        if kind is not None:
+            self.failures[kind] = self.failures.get(kind, 0) + 1
+        for trial in episode.trials:
+            verdict = trial.evaluation
+            if verdict is None:
+                continue
+            if verdict.visible_passed is not None:
+                self.visible.add(verdict.visible_passed, verdict.passed)
+            reference = verdict.details.get("reference_passed")
+            if isinstance(reference, bool):
+                self.judged.add(verdict.passed, reference)
+        if episode.outcome is not Outcome.NOT_RUN:
+            n, c = self._attempts.get(episode.problem_id, (0, 0))
+            self._attempts[episode.problem_id] = (n + 1, c + episode.solved)
+
+    def pass_at(self) -> dict[int, Estimate]:
+        """pass@k for k = 1, 2, 5, 10 … as far as every problem was repeated; empty without repeats."""
+        counts = list(self._attempts.values())
+        repeats = min((n for n, _ in counts), default=0)
+        if repeats < 2:
+            return {}
+        ks = sorted({k for k in (1, 2, 3, 5, 10, 20, 50, 100) if k < repeats} | {repeats})
+        return {k: pass_at_k_estimate(counts, k) for k in ks}
+
+
+def failure_of(episode: Episode) -> str | None:
+    """Short class of what kept the episode from being solved, or None."""
+    if episode.solved:
+        return None
+    if episode.error is not None:
+        return episode.error.kind
+    last = episode.trials[-1] if episode.trials else None
+    if last is None or last.evaluation is None:
+        return "not run"
+    return last.evaluation.failure_class or "wrong answer"
+
+
+def row_of(episode: Episode) -> list[Any]:
+    """The episode's row of the table; the page's script knows the order."""
+    outputs = [output for _, output in episode.outputs()]
+    usage = episode.usage
+    return [
+        episode.problem_id,
+        episode.repeat,
+        episode.outcome.value,
+        episode.solved_at,
+        len(episode.trials),
+        failure_of(episode),
+        usage.total,
+        usage.cost_usd if usage.calls else 0.0,
+        round(episode.seconds, 3),
+        sum(o.cached for o in outputs),
+        len(outputs),
+    ]
+
+
+def detail_of(episode: Episode) -> dict[str, Any]:
+    """All of the episode, with long texts cut and the difference of each answer from the one before."""
+    detail: dict[str, Any] = _cut(episode.model_dump(mode="json", exclude_defaults=True))
+    for before, after, shown in zip(episode.trials, episode.trials[1:], detail.get("trials", [])[1:], strict=False):
+        if before.answer == after.answer:
+            shown["same_as"] = before.index
+        else:
+            shown["diff"] = _diff(before.answer, after.answer)
+    return detail
+
+
+def _diff(before: str, after: str) -> list[str]:
+    """Changed lines with two lines around them, as `difflib` marks them."""
+    left, right = before[:LONGEST_TEXT].splitlines(), after[:LONGEST_TEXT].splitlines()
+    lines = list(difflib.unified_diff(left, right, n=2, lineterm=""))[2:]
+    if len(lines) > _LONGEST_DIFF:
+        lines = [*lines[:_LONGEST_DIFF], f"@@ {len(lines) - _LONGEST_DIFF} more lines differ @@"]
+    return lines
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str):
+        if len(value) <= LONGEST_TEXT:
+            return value
+        return f"{value[:LONGEST_TEXT]}\n… ({len(value) - LONGEST_TEXT:,} more characters in episodes.jsonl)"
+    if isinstance(value, dict):
+        return {k: _cut(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_cut(v) for v in value]
+    return value
