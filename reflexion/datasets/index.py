@@ -128,6 +128,8 @@ def store_index(path: Path, fingerprint: str, index: LineIndex) -> None:
                 file.write(_MAGIC + orjson.dumps(header) + b"\n")
                 file.write(memoryview(array("Q", index.offsets)))
                 file.write(memoryview(array("Q", index.blanks)))
+                file.flush()
+                os.fsync(file.fileno())  # an index of the right length but without its content would mislead
             Path(name).replace(place)
         finally:
             Path(name).unlink(missing_ok=True)

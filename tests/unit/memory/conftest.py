@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reflexion.memory import Memory, MemoryLimits, open_memory
-from reflexion.types import Lesson
 from tests.redis_server import RedisServer
+from tests.unit.memory.lessons import Clock
 
 _names = itertools.count()
 
@@ -19,16 +19,6 @@ _names = itertools.count()
 def memory_redis() -> Iterator[RedisServer]:
     with RedisServer.start() as server:
         yield server
-
-
-class Clock:
-    """Time that passes only when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -48,9 +38,6 @@ def memory_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
             return f"{server.url}?prefix=test{next(_names)}"
 
 
-Open = Callable[..., Memory]
-
-
 @pytest.fixture
 async def opened(memory_url: str, clock: Clock):
     """Opens the backend with the limits given; closes what it opened."""
@@ -64,17 +51,3 @@ async def opened(memory_url: str, clock: Clock):
     yield build
     for memory in memories:
         await memory.aclose()
-
-
-def lesson(number: int, problem: str = "p", **fields: object) -> Lesson:
-    """A lesson; higher numbers are younger."""
-    values: dict[str, object] = {
-        "key": f"k{number}",
-        "problem": problem,
-        "episode": f"old/{problem}/{number}",
-        "run": "old",
-        "trial": 1,
-        "text": f"lesson {number}",
-        "created": 1_700_000_000.0 + number,
-    }
-    return Lesson.model_validate(values | fields)

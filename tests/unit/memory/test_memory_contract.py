@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from reflexion.memory import Memory, Query
-from tests.unit.memory.conftest import Clock, Open, lesson
+from tests.unit.memory.lessons import Clock, Open, lesson
 
 NEW = {"episode": "new/p/0", "run": "new"}
 

@@ -15,7 +15,7 @@ import redis
 from reflexion.errors import ConfigurationError, StorageError
 from reflexion.memory import MemoryLimits, make_limits, open_memory
 from tests.redis_server import RedisServer, free_port
-from tests.unit.memory.conftest import lesson
+from tests.unit.memory.lessons import lesson
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from reflexion.memory import Memory, MemoryLimits, Query, open_memory
 from reflexion.memory.store import body_of
 from reflexion.types import Lesson
 from tests.redis_server import RedisServer
-from tests.unit.memory.conftest import Clock, lesson
+from tests.unit.memory.lessons import Clock, lesson
 
 _names = itertools.count()
 _NUMBERS = st.integers(0, 12)

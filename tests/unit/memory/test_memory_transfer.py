@@ -9,7 +9,7 @@ import pytest
 from reflexion.errors import DatasetError, StorageError
 from reflexion.memory import open_memory
 from reflexion.memory.transfer import export_lessons, import_lessons
-from tests.unit.memory.conftest import Open, lesson
+from tests.unit.memory.lessons import Open, lesson
 
 
 async def test_lessons_travel_with_their_counters(opened: Open, tmp_path: Path) -> None:
