@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from reflexion.telemetry.histogram import DurationHistogram
 from reflexion.telemetry.performance import Memory, PerformanceReport, StepFigures, Throughput
-from reflexion.telemetry.summary import Percentiles, Tokens, asks_model, is_cacheable
+from reflexion.telemetry.summary import Percentiles, Tokens, UsageSum, asks_model, is_cacheable
 from reflexion.telemetry.targets import Targets
-from reflexion.types import Outcome, StepName, StepOutput, Usage
+from reflexion.types import Outcome, StepName, StepOutput
 
 __all__ = ["Collector"]
 
@@ -75,8 +75,8 @@ class Collector:
         self._waiting = DurationHistogram()
         self._errors: dict[str, int] = {}
         self._retries: dict[str, int] = {}
-        self._spent = Usage()
-        self._saved = Usage()
+        self._spent = UsageSum()
+        self._saved = UsageSum()
         self._outcomes: dict[str, int] = {}
         self._requests = 0
         self._episodes = 0
@@ -112,13 +112,13 @@ class Collector:
             self._window.add(at, requests=1)
         if output.cached:
             counts.cached += 1
-            self._saved += output.usage
+            self._saved.add(output.usage)
             return
         counts.executed += 1
         for kind in output.retried:
             _count(self._retries, kind)
         if output.usage.calls:
-            self._spent += output.usage
+            self._spent.add(output.usage)
         if request:
             # A model that does not time itself is timed from outside.
             self._response.record(output.seconds or waited)
@@ -154,8 +154,8 @@ class Collector:
         _add(self._errors, other._errors)
         _add(self._retries, other._retries)
         _add(self._outcomes, other._outcomes)
-        self._spent += other._spent
-        self._saved += other._saved
+        self._spent.add(other._spent.total)
+        self._saved.add(other._saved.total)
         self._requests += other._requests
         self._episodes += other._episodes
         for second, requests, episodes in other._window.buckets:
@@ -182,6 +182,7 @@ class Collector:
         executed = sum(s.executed for name, s in steps.items() if name != "memorize")
         errors = sum(self._errors.values())
         throughput = self._throughput(elapsed, now)
+        spent = self._spent.total
         reflect = steps.get("reflect")
         return PerformanceReport(
             elapsed_seconds=elapsed,
@@ -199,9 +200,9 @@ class Collector:
             retries_by_class=dict(sorted(self._retries.items())),
             throughput=throughput,
             memory=memory,
-            llm_calls=self._spent.calls,
-            tokens=Tokens(prompt=self._spent.prompt, completion=self._spent.completion, saved=self._saved.total),
-            cost_usd=self._spent.cost_usd if self._spent.calls else 0.0,
+            llm_calls=spent.calls,
+            tokens=Tokens(prompt=spent.prompt, completion=spent.completion, saved=self._saved.total.total),
+            cost_usd=spent.cost_usd,
             targets=targets.check(
                 response_time_p95=response.p95,
                 peak_rss_mb=memory.peak_rss_mb,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["MEGABYTE", "ProcessSampler"]
 
 MEGABYTE = 1_000_000
-_SHARE = 0.005
+_SHARE = 0.0025
 
 
 class ProcessSampler:
@@ -23,8 +23,8 @@ class ProcessSampler:
     the operating system keeps them.
 
     Args:
-        interval: seconds between samples; stretched where sampling would take more than half a percent
-            of a core, because of many children.
+        interval: seconds between samples; stretched where sampling would take more than a quarter of
+            a percent of a core, because of many children.
     """
 
     def __init__(self, interval: float = 0.5) -> None:

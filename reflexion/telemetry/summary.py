@@ -19,6 +19,7 @@ __all__ = [
     "Summary",
     "SummaryBuilder",
     "Tokens",
+    "UsageSum",
     "asks_model",
     "is_cacheable",
 ]
@@ -63,6 +64,39 @@ class Percentiles(Frozen):
             p95=histogram.percentile(95),
             p99=histogram.percentile(99),
             max=histogram.maximum,
+        )
+
+
+class UsageSum:
+    """A running sum of `Usage`, which costs no model for each step."""
+
+    __slots__ = ("_calls", "_completion", "_cost", "_priced", "_prompt", "_unknown")
+
+    def __init__(self) -> None:
+        self._prompt = self._completion = self._calls = self._unknown = 0
+        self._cost = 0.0
+        self._priced = True
+
+    def add(self, usage: Usage) -> None:
+        """Add the usage of one step."""
+        self._prompt += usage.prompt
+        self._completion += usage.completion
+        self._calls += usage.calls
+        self._unknown += usage.unknown
+        if usage.cost_usd is not None:
+            self._cost += usage.cost_usd
+        elif usage.calls:
+            self._priced = False
+
+    @property
+    def total(self) -> Usage:
+        """The sum; its cost is unknown if that of any call is, and 0 without calls."""
+        return Usage(
+            prompt=self._prompt,
+            completion=self._completion,
+            calls=self._calls,
+            unknown=self._unknown,
+            cost_usd=self._cost if self._priced else None,
         )
 
 
@@ -169,8 +203,8 @@ class SummaryBuilder:
         self._steps: dict[StepName, list[int]] = {}
         self._executed = 0
         self._failed_steps = 0
-        self._spent: dict[tuple[Role, str], Usage] = {}
-        self._saved = Usage()
+        self._spent: dict[tuple[Role, str], UsageSum] = {}
+        self._saved = UsageSum()
         self._times = DurationHistogram()
         self._errors: dict[str, int] = {}
         self._retries: dict[str, int] = {}
@@ -201,7 +235,7 @@ class SummaryBuilder:
         if is_cacheable(step, output, self._expensive):
             self._steps.setdefault(step, [0, 0])[0 if output.cached else 1] += 1
         if output.cached:
-            self._saved += output.usage
+            self._saved.add(output.usage)
             return
         self._executed += 1
         for kind in output.retried:
@@ -210,7 +244,9 @@ class SummaryBuilder:
             self._times.record(output.seconds)
         if output.usage.calls:
             key = (ROLES[step], output.model or "unknown")
-            self._spent[key] = self._spent.get(key, Usage()) + output.usage
+            if key not in self._spent:
+                self._spent[key] = UsageSum()
+            self._spent[key].add(output.usage)
 
     def build(
         self,
@@ -239,7 +275,11 @@ class SummaryBuilder:
         """
         episodes = self.episodes + missing
         solved = self._outcomes[Outcome.SOLVED]
-        spent = sum(self._spent.values(), Usage())
+        usage = {key: spent.total for key, spent in sorted(self._spent.items())}
+        everything = UsageSum()
+        for each in usage.values():
+            everything.add(each)
+        spent, saved = everything.total, self._saved.total
         cached = sum(c for c, _ in self._steps.values())
         executed = sum(e for _, e in self._steps.values())
         attempted = self._executed + self._failed_steps
@@ -264,11 +304,11 @@ class SummaryBuilder:
             executed_steps=executed,
             cache_hit_rate=StepCount(cached=cached, executed=executed).hit_rate,
             steps={s: StepCount(cached=c, executed=e) for s, (c, e) in self._steps.items()},
-            tokens=Tokens(prompt=spent.prompt, completion=spent.completion, saved=self._saved.total),
+            tokens=Tokens(prompt=spent.prompt, completion=spent.completion, saved=saved.total),
             tokens_per_solved=spent.total / solved if solved else None,
-            cost_usd=spent.cost_usd if spent.calls else 0.0,
-            cost_saved_usd=self._saved.cost_usd if self._saved.calls else 0.0,
-            usage=tuple(ModelUsage(role=r, model=m, usage=u) for (r, m), u in sorted(self._spent.items())),
+            cost_usd=spent.cost_usd,
+            cost_saved_usd=saved.cost_usd,
+            usage=tuple(ModelUsage(role=r, model=m, usage=u) for (r, m), u in usage.items()),
             wall_seconds=wall_seconds,
             episodes_per_minute=60 * done / wall_seconds if wall_seconds > 0 else None,
             response_time=Percentiles.of(self._times),

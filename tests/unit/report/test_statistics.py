@@ -7,12 +7,13 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflexion.report.statistics import mcnemar, pass_at_k, pass_at_k_estimate, wilson
 
 
+@settings(deadline=None)  # another process may take the core
 @given(st.integers(1, 9), st.data())
 def test_pass_at_k_is_the_share_of_draws_with_a_pass(n: int, data: st.DataObject) -> None:
     c, k = data.draw(st.integers(0, n)), data.draw(st.integers(1, n))
@@ -42,6 +43,7 @@ def test_wilson_at_known_values() -> None:
             wilson(*bad)
 
 
+@settings(deadline=None)  # another process may take the core
 @given(st.lists(st.tuples(st.integers(2, 10), st.floats(0, 1)), min_size=1, max_size=50), st.sampled_from([1, 2]))
 def test_an_estimate_lies_inside_its_interval(raw: list[tuple[int, float]], k: int) -> None:
     estimate = pass_at_k_estimate([(n, round(n * share)) for n, share in raw], k)
