@@ -7,7 +7,6 @@ from contextvars import ContextVar
 
 import prefect.runtime.flow_run
 
-import tasks  # noqa: F401 - Prefect is told its settings before it is imported
 from flows.runnable import runnable_flow
 from reflexion.batch import BatchResult, Progress, execute_batch
 from reflexion.config import BatchParameters

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import prefect.runtime.flow_run
 
-import tasks  # noqa: F401 - Prefect is told its settings before it is imported
 from flows.runnable import runnable_flow
 from reflexion.batch import execute_episode
 from reflexion.config import EpisodeParameters

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,8 +18,8 @@ from reflexion import errors
 from reflexion.config import BatchParameters, EpisodeParameters
 from reflexion.errors import RunFailedError
 from reflexion.loop import run_episode
-from reflexion.runs import RunFolder, default_run_name
-from reflexion.session import Session, check_problems, open_session, raise_if_fatal
+from reflexion.runs import RunFolder, check_run_name, default_run_name
+from reflexion.session import Gate, Session, check_problems, open_session, raise_if_fatal, spec_of
 from reflexion.settings import Settings
 from reflexion.steps import Runner, StepObserver, build_steps
 from reflexion.telemetry.summary import Summary
@@ -110,7 +110,7 @@ class Plan:
 
 
 @asynccontextmanager
-async def direct_runner(session: Session) -> AsyncIterator[Runner]:
+async def direct_runner(session: Session) -> AsyncGenerator[Runner]:
     """Steps carried out in this process, without Prefect."""
     yield session.runner
 
@@ -135,7 +135,6 @@ def check_batch(parameters: BatchParameters, settings: Settings) -> None:
         InputError: as `execute_batch` would raise it.
     """
     from reflexion.cache.ttl import parse_ttl
-    from reflexion.runs import check_run_name
 
     parse_ttl(parameters.ttl or settings.ttl)
     if parameters.name is not None:
@@ -180,6 +179,7 @@ async def execute_batch(
     observers: Sequence[StepObserver] = (),
     progress: Progress | None = None,
     run_name: str | None = None,
+    gate: Gate | None = None,
 ) -> BatchResult:
     """Run a dataset to its end, or carry on with a run that was stopped.
 
@@ -191,31 +191,36 @@ async def execute_batch(
         RunFailedError: the endpoint refuses or cannot be reached, so that no episode could succeed.
         StorageError: the run's folder cannot be written.
     """
+    from reflexion.llm import limit_changes
     from reflexion.telemetry.sampler import ProcessSampler
 
     settings = settings or Settings()
-    started = time.perf_counter()
+    started, began = time.perf_counter(), time.time()
     dataset = dataset_of(parameters)
     sampler = ProcessSampler()
     sampler.start()
+    spec = spec_of(parameters, settings)
+    name = parameters.name or run_name or default_run_name(dataset.name, spec, parameters.strategy, datetime.now())
+    root = Path(parameters.runs) if parameters.runs else settings.runs
+    record = parameters.model_dump(mode="json", exclude={"name"}) | {
+        "llm": spec,
+        "dataset": dataset.name,
+        "dataset_digest": dataset.digest,
+    }
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
-            open_session(parameters, settings, dataset=dataset.name, observers=observers)
+            open_session(
+                parameters,
+                settings,
+                dataset=dataset.name,
+                folder=root / check_run_name(name),
+                observers=observers,
+                gate=gate,
+            )
         )
         check_problems(dataset, session.runtime.evaluator, dataset.name)
-        model = session.runtime.actor(1).model
-        name = parameters.name or run_name
-        if name is None:
-            name = default_run_name(dataset.name, model, parameters.strategy, datetime.now())
-        record = parameters.model_dump(mode="json", exclude={"name"}) | {
-            "llm": parameters.llm or session.spec,
-            "model": model,
-            "dataset": dataset.name,
-            "dataset_digest": dataset.digest,
-        }
-        root = Path(parameters.runs) if parameters.runs else settings.runs
         folder = stack.enter_context(RunFolder.start(root, name, parameters=record))
-        await session.bind_run(name, folder.path, stack)
+        await session.bind_run(name, folder.path, stack, folder.summary())
         plan = Plan(dataset, parameters.repeat, parameters.strategy, folder)
         if progress is not None:
             done = sum(folder.done(*key) for key in plan.order()) if len(folder) else 0
@@ -227,6 +232,9 @@ async def execute_batch(
         finally:
             if not plan.finished:
                 _mark_rest(plan)
+            changes = limit_changes(began)
+            if changes:
+                folder.attach("concurrency.json", [asdict(change) for change in changes])
             summary = folder.finish(
                 plan.order(),
                 wall_seconds=time.perf_counter() - started,
@@ -289,6 +297,7 @@ async def _work(
                 return
             if episode.outcome is Outcome.NOT_RUN:
                 plan.stopped = plan.stopped or episode.error
+                plan.folder.append(episode)  # the trials it made before the budget ran out were paid for
                 return
             plan.folder.append(episode)
             for observer in session.runtime.observers:

@@ -62,6 +62,12 @@ class ModelParameters(Frozen):
     reveal_answers: bool = Field(
         default=False, title="Reveal answers", description="Let feedback show the reference answer."
     )
+    prompt_tokens: int | None = Field(
+        default=None,
+        ge=64,
+        title="Tokens of one prompt at most",
+        description="Lessons are left out, then feedback is cut, never the problem. Empty: the model's window.",
+    )
     evaluation_timeout: float | None = Field(
         default=None, gt=0, le=3600, title="Seconds for an answer's tests", description="Empty: the setting's."
     )
@@ -149,15 +155,35 @@ class BatchParameters(ModelParameters):
     refresh: bool = Field(default=False, title="Refresh", description="Compute again what is cached.")
     use_cache: bool = Field(default=True, title="Use the cache")
     memory: Url | None = Field(default=None, title="Memory", description="URL; empty: of this run alone.")
+    memory_per_problem: int | None = Field(
+        default=None, ge=1, title="Lessons kept of a problem", description="Empty: as many as a trial sees, Ω."
+    )
+    memory_entries: int = Field(default=100_000, ge=1, title="Lessons kept in all")
+    memory_bytes: int = Field(default=256 * 2**20, ge=1, title="Bytes of lessons kept in all")
+    memory_max_age: str | None = Field(
+        default=None, title="Age of lessons", description="Empty: they do not expire.", examples=["90d"]
+    )
+    memory_eviction: Literal["oldest", "least_used", "least_useful"] = Field(
+        default="oldest", title="Eviction", description="Which lesson goes when the memory is full."
+    )
     max_cost: float | None = Field(default=None, gt=0, title="US dollars at most")
     max_tokens: int | None = Field(default=None, ge=1, title="Tokens at most", description="Of the whole run.")
     reflect_batch: int = Field(default=1, ge=1, le=64, title="Reflections in one call")
     reflection_reuse: float | None = Field(
         default=None, gt=0, le=1, title="Reuse of reflections", description="Similarity from which one is reused."
     )
+    similarity: str = Field(
+        default="lexical",
+        pattern=r"^(lexical|embeddings(:\S+)?)$",
+        title="Similarity",
+        description="Of failures: `lexical`, or `embeddings` of the endpoint, with a model `embeddings:MODEL`.",
+    )
+    batch_api: bool = Field(
+        default=False, title="Batch API", description="Ask through batch jobs at half the price, within hours."
+    )
     record: str | None = Field(default=None, title="Recording", description="File every exchange is written to.")
 
-    @field_validator("name", "runs", "cache", "memory", "record", mode="before")
+    @field_validator("name", "runs", "cache", "memory", "memory_max_age", "record", mode="before")
     @classmethod
     def _blank_text_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value

@@ -6,7 +6,6 @@ changes from trial to trial comes last, so that an endpoint's prefix cache serve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -14,10 +13,11 @@ from pydantic import Field
 
 from reflexion.keys import digest
 from reflexion.llm.base import Message
+from reflexion.prompt_budget import TokenBudget, trim_middle
 from reflexion.strategies import Past
 from reflexion.types import Frozen, Problem, Trial
 
-__all__ = ["DEFAULT_PROMPTS", "Kind", "Prompts", "kind_of", "trim_middle"]
+__all__ = ["DEFAULT_PROMPTS", "Kind", "Prompts", "kind_of"]
 
 Kind = Literal["text", "python"]
 """What form of answer a problem wants."""
@@ -27,16 +27,6 @@ def kind_of(problem: Problem) -> Kind:
     """Whether a problem wants Python code or text."""
     code = problem.tests or problem.visible_tests or problem.evaluator == "python"
     return "python" if code else "text"
-
-
-def trim_middle(text: str, limit: int) -> str:
-    """At most `limit` characters of a text, cut in the middle: errors tell most at both ends."""
-    if len(text) <= limit:
-        return text
-    mark = "\n[…]\n"
-    keep = max(0, limit - len(mark))
-    head = keep - keep // 2
-    return text[:head] + mark + text[len(text) - keep // 2 :] if keep else text[:limit]
 
 
 class Prompts(Frozen):
@@ -95,38 +85,53 @@ class Prompts(Frozen):
             text = self.visible_tests.format(prompt=text, tests=tests)
         return text
 
-    def trial_messages(self, problem: Problem, past: Past, *, cot: bool = False) -> tuple[Message, ...]:
-        """The messages of a trial."""
-        parts = [self.question(problem)]
-        if past.last is not None:
-            parts.append(self.last_attempt.format(**self._attempt(past.last)))
-        if past.lessons:
-            parts.append(self.lessons.format(lessons=self.lesson_list(past.lessons)))
+    def trial_messages(
+        self, problem: Problem, past: Past, budget: TokenBudget | None = None, *, cot: bool = False
+    ) -> tuple[Message, ...]:
+        """The messages of a trial, within the budget if there is one."""
+        kind = kind_of(problem)
+        system = self.cot_system if cot and kind == "text" else self.trial_system[kind]
+        question = self.question(problem)
+        lessons = [self._lesson(text) for text in past.lessons]
+        texts = list(self._attempt(past.last)) if past.last is not None else []
+        if budget is not None:
+            fixed = len(system) + len(question) + len(self.lessons) + len(self.last_attempt) + len(self.again) + 8
+            lessons, texts = budget.fit(fixed, lessons, texts)
+        parts = [question]
+        if texts:
+            parts.append(self.last_attempt.format(answer=texts[0], feedback=texts[1]))
+        if lessons:
+            parts.append(self.lessons.format(lessons="\n".join(lessons)))
         if len(parts) > 1:
             parts.append(self.again)
-        system = self.cot_system if cot and kind_of(problem) == "text" else self.trial_system[kind_of(problem)]
         return (Message(role="system", content=system), Message(role="user", content="\n\n".join(parts)))
 
-    def reflect_messages(self, problem: Problem, past: Past, trial: Trial) -> tuple[Message, ...]:
-        """The messages of a reflection on a failed trial."""
-        parts = [self.reflect.format(prompt=self.question(problem), **self._attempt(trial))]
-        if past.lessons:
-            parts.append(self.lessons.format(lessons=self.lesson_list(past.lessons)))
-        return (
-            Message(role="system", content=self.reflect_system[kind_of(problem)]),
-            Message(role="user", content="\n\n".join(parts)),
-        )
+    def reflect_messages(
+        self, problem: Problem, past: Past, trial: Trial, budget: TokenBudget | None = None
+    ) -> tuple[Message, ...]:
+        """The messages of a reflection on a failed trial, within the budget if there is one."""
+        system, question = self.reflect_system[kind_of(problem)], self.question(problem)
+        lessons = [self._lesson(text) for text in past.lessons]
+        texts = list(self._attempt(trial))
+        if budget is not None:
+            fixed = len(system) + len(question) + len(self.reflect) + len(self.lessons) + 4
+            lessons, texts = budget.fit(fixed, lessons, texts)
+        parts = [self.reflect.format(prompt=question, answer=texts[0], feedback=texts[1])]
+        if lessons:
+            parts.append(self.lessons.format(lessons="\n".join(lessons)))
+        return (Message(role="system", content=system), Message(role="user", content="\n\n".join(parts)))
 
-    def lesson_list(self, lessons: Sequence[str]) -> str:
-        """Lessons as a list, each on its own line and trimmed."""
-        return "\n".join(f"- {trim_middle(' '.join(text.split()), self.lesson_limit)}" for text in lessons)
+    def _lesson(self, text: str) -> str:
+        """A lesson on one line, trimmed."""
+        return f"- {trim_middle(' '.join(text.split()), self.lesson_limit)}"
 
-    def _attempt(self, trial: Trial) -> dict[str, str]:
+    def _attempt(self, trial: Trial) -> tuple[str, str]:
+        """The answer and the feedback of a trial, trimmed."""
         feedback = trial.evaluation.feedback if trial.evaluation is not None else ""
-        return {
-            "answer": trim_middle(trial.answer or trial.error or "(no answer)", self.answer_limit),
-            "feedback": trim_middle(feedback, self.feedback_limit) or "The answer is wrong.",
-        }
+        return (
+            trim_middle(trial.answer or trial.error or "(no answer)", self.answer_limit),
+            trim_middle(feedback, self.feedback_limit) or "The answer is wrong.",
+        )
 
 
 DEFAULT_PROMPTS = Prompts()

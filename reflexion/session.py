@@ -5,8 +5,8 @@ The one place where names and URLs become objects, for the agent, the command li
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,25 @@ from reflexion import errors
 from reflexion.config import BatchParameters, EpisodeParameters
 from reflexion.errors import ConfigurationError, DatasetError
 from reflexion.llm.base import LLM, Sampling
+from reflexion.prompt_budget import TokenBudget
 from reflexion.prompts import DEFAULT_PROMPTS, Prompts
 from reflexion.steps import EpisodeOptions, Runner, Runtime, StepObserver, perform
 from reflexion.types import Episode, Problem, StepName, Strategy
 
 if TYPE_CHECKING:
     from reflexion.cache.base import StepCache
+    from reflexion.cache.similar import SimilarityProvider
     from reflexion.evaluators.base import Evaluator
-    from reflexion.memory.base import Memory
+    from reflexion.llm.budget import Budget
+    from reflexion.llm.roles import ModelRoles
+    from reflexion.memory.base import Memory, MemoryLimits
     from reflexion.settings import Settings
+    from reflexion.telemetry.summary import Summary
+
+Gate = Callable[[], AbstractAsyncContextManager[Any]]
 
 __all__ = [
+    "Gate",
     "Session",
     "check_problems",
     "checked_options",
@@ -36,6 +44,7 @@ __all__ = [
     "open_agent_session",
     "open_session",
     "raise_if_fatal",
+    "spec_of",
 ]
 
 
@@ -46,19 +55,29 @@ class Session:
     runtime: Runtime
     cache: StepCache | None
     ttl: Mapping[StepName, float]
-    refresh: bool = False
     spec: str = ""
     """The actor's model as it was asked for."""
     concurrency: int | None = None
     """Episodes at a time that suit the model, or None."""
     memory_url: str | None = None
     """Of a memory that outlives the run; None: the run has its own."""
+    memory_limits: MemoryLimits | None = None
+    """What the run's memory may hold; None: as many lessons of a problem as a trial sees."""
+    budget: Budget | None = None
+    """What the run may spend."""
 
-    async def bind_run(self, name: str, folder: Path, stack: AsyncExitStack) -> None:
-        """Tell the runtime which run it serves, and open the run's memory."""
+    async def bind_run(self, name: str, folder: Path, stack: AsyncExitStack, spent: Summary | None = None) -> None:
+        """Tell the runtime which run it serves, and open the run's memory.
+
+        Args:
+            spent: figures of the run so far, if it is resumed: they count against its budget.
+        """
+        if self.budget is not None and spent is not None:
+            self.budget.cost += spent.cost_usd or 0.0
+            self.budget.tokens += spent.tokens.prompt + spent.tokens.completion
         self.runtime.run = name
         url = self.memory_url or f"sqlite:{folder / 'memory.sqlite'}"
-        self.runtime.memory = await open_owned_memory(url, self.runtime.options.omega, stack)
+        self.runtime.memory = await open_owned_memory(url, self.runtime.options.omega, stack, self.memory_limits)
 
     @property
     def runner(self) -> Runner:
@@ -67,7 +86,7 @@ class Session:
             return perform
         from reflexion.direct import cached_runner
 
-        return cached_runner(self.cache, self.ttl, refresh=self.refresh)
+        return cached_runner(self.cache, self.ttl)
 
 
 def checked_options(
@@ -141,7 +160,7 @@ async def open_agent_session(
     base_url: str | None = None,
     api_key: str | None = None,
     concurrency: int | None = None,
-) -> AsyncIterator[Session]:
+) -> AsyncGenerator[Session]:
     """Open the parts a `ReflexionAgent` needs; what is opened here is closed here."""
     from reflexion.cache import MemoryStepCache
     from reflexion.settings import Settings
@@ -181,24 +200,42 @@ async def open_session(
     settings: Settings,
     *,
     dataset: str = "",
+    folder: Path | None = None,
     observers: Sequence[StepObserver] = (),
-) -> AsyncIterator[Session]:
+    gate: Gate | None = None,
+) -> AsyncGenerator[Session]:
     """Open the parts a batch or a single episode needs; what is opened here is closed here.
+
+    Args:
+        folder: the run's folder, where jobs of the Batch API are kept track of.
+        gate: held during each request to a model: a limit shared across processes.
 
     Raises:
         ConfigurationError: a parameter is wrong, or something it names cannot be had.
         StorageError: the cache refuses (wrong password, written by a newer version).
     """
+    from reflexion.llm.budget import Budget
+
+    batch = parameters if isinstance(parameters, BatchParameters) else None
     async with AsyncExitStack() as stack:
-        concurrency = parameters.concurrency if isinstance(parameters, BatchParameters) else None
-        opener = _Models(settings, stack, base_url=parameters.base_url, concurrency=concurrency)
-        actor = opener.get(parameters.llm)
-        reflector = opener.get(parameters.reflector, actor)
-        judge = opener.get(parameters.judge, actor)
+        budget = Budget(batch.max_cost, batch.max_tokens) if batch is not None else Budget()
+        opener = _Models(
+            settings,
+            stack,
+            base_url=parameters.base_url,
+            concurrency=batch.concurrency if batch is not None else None,
+            gate=gate,
+            budget=budget,
+            record=batch.record if batch is not None else None,
+            batch_folder=folder if batch is not None and batch.batch_api else None,
+        )
+        roles = opener.roles(parameters)
+        reflector, judge = opener.get(roles.reflector), opener.get(roles.judge)
+        actors = {spec: opener.get(spec) for spec in roles.actors}
         cache = await open_owned_cache(parameters.cache or settings.cache, stack) if parameters.use_cache else None
         runtime = Runtime(
             options=parameters.options(),
-            actor=lambda index: actor,
+            actor=lambda index: actors[roles.actor_for(index, parameters.max_trials)],
             reflector=reflector,
             evaluator=evaluator_source(
                 parameters.evaluator,
@@ -208,16 +245,84 @@ async def open_session(
             ),
             observers=tuple(observers),
             dataset=dataset,
+            budget=_prompt_budget(parameters.prompt_tokens, (*actors.values(), reflector)),
         )
+        if batch is not None and batch.reflect_batch > 1:
+            from reflexion.reflectors import BatchedReflector
+
+            runtime.custom_reflector = BatchedReflector(runtime, batch.reflect_batch)
+            runtime.reflection_fields["batch"] = batch.reflect_batch
+        if batch is not None and batch.reflection_reuse is not None:
+            from reflexion.reuse import reuse_reflections
+
+            # A refreshed run draws its own reflections: it neither finds older ones nor keeps old copies.
+            kept = None if batch.refresh else cache
+            reuse_reflections(runtime, kept, await _similarity(batch, settings, stack), batch.reflection_reuse)
+        if cache is not None and parameters.refresh:
+            from reflexion.cache.fresh import FreshCache
+
+            cache = FreshCache(cache)
         yield Session(
             runtime,
             cache,
             _ttl(parameters.ttl or settings.ttl),
-            refresh=parameters.refresh,
-            spec=opener.spec(parameters.llm),
-            concurrency=getattr(actor, "suggested_concurrency", None),
-            memory_url=(parameters.memory or settings.memory) if isinstance(parameters, BatchParameters) else None,
+            spec=roles.actors[0],
+            concurrency=getattr(actors[roles.actors[0]], "suggested_concurrency", None),
+            memory_url=(batch.memory or settings.memory) if batch is not None else None,
+            memory_limits=_memory_limits(parameters),
+            budget=budget,
         )
+
+
+def _prompt_budget(tokens: int | None, models: Iterable[LLM]) -> TokenBudget | None:
+    """The tokens asked for, else what the smallest of the models takes."""
+    if tokens is None:
+        windows = [w for w in (getattr(model, "prompt_window", None) for model in models) if isinstance(w, int)]
+        tokens = min(windows, default=None)
+    return TokenBudget(tokens) if tokens is not None else None
+
+
+def _memory_limits(parameters: BatchParameters | EpisodeParameters) -> MemoryLimits | None:
+    """What a batch says its memory may hold; a single problem has none.
+
+    Raises:
+        ConfigurationError: the age is no duration.
+    """
+    from reflexion.cache.ttl import parse_duration
+    from reflexion.memory import make_limits
+
+    if not isinstance(parameters, BatchParameters):
+        return None
+    p, age = parameters, parameters.memory_max_age
+    return make_limits(
+        per_problem=p.memory_per_problem or p.omega,
+        entries=p.memory_entries,
+        bytes=p.memory_bytes,
+        max_age=parse_duration(age, "memory_max_age") if age is not None else None,
+        eviction=p.memory_eviction,
+    )
+
+
+async def _similarity(batch: BatchParameters, settings: Settings, stack: AsyncExitStack) -> SimilarityProvider:
+    from reflexion.reuse import open_similarity
+
+    key = settings.openai_api_key
+    provider, close = open_similarity(
+        batch.similarity,
+        base_url=batch.base_url or settings.openai_base_url,
+        api_key=key.get_secret_value() if key is not None else None,
+    )
+    stack.push_async_callback(close)
+    return provider
+
+
+def spec_of(parameters: BatchParameters | EpisodeParameters, settings: Settings) -> str:
+    """The model of the first trial, as reports name it.
+
+    Raises:
+        ConfigurationError: the escalation is malformed.
+    """
+    return _Models(settings, AsyncExitStack()).roles(parameters).actors[0]
 
 
 def check_problems(
@@ -245,26 +350,24 @@ def _ttl(text: str) -> Mapping[StepName, float]:
 class _Models:
     """Opens each model once, whatever roles it has."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        stack: AsyncExitStack,
-        *,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        concurrency: int | None = None,
-    ) -> None:
-        self._settings, self._stack = settings, stack
-        self._base_url, self._api_key, self._concurrency = base_url, api_key, concurrency
+    def __init__(self, settings: Settings, stack: AsyncExitStack, **options: Any) -> None:
+        self._settings, self._stack, self._options = settings, stack, options
         self._opened: dict[str, LLM] = {}
 
-    def spec(self, spec: str | None) -> str:
+    def default(self) -> str:
         """The name that stands for no name."""
         import os
 
         from reflexion.llm import default_spec
 
-        return spec or self._settings.llm or default_spec(os.environ)
+        return self._settings.llm or default_spec(os.environ)
+
+    def roles(self, parameters: BatchParameters | EpisodeParameters) -> ModelRoles:
+        """Which model does what."""
+        from reflexion.llm.roles import ModelRoles
+
+        p = parameters
+        return ModelRoles.of(p.llm, self.default(), reflector=p.reflector, judge=p.judge, escalate=p.escalate)
 
     def get(self, spec: str | LLM | None, fallback: LLM | None = None) -> LLM:
         """The model of a name; a model that was given is the giver's to close."""
@@ -272,15 +375,9 @@ class _Models:
             return fallback
         if spec is not None and not isinstance(spec, str):
             return spec
-        name = self.spec(spec)
+        name = spec or self.default()
         if name not in self._opened:
-            self._opened[name] = open_model(
-                name,
-                self._settings,
-                base_url=self._base_url,
-                api_key=self._api_key,
-                concurrency=self._concurrency,
-            )
+            self._opened[name] = open_model(name, self._settings, **self._options)
             self._stack.push_async_callback(self._opened[name].aclose)
         return self._opened[name]
 
@@ -292,12 +389,17 @@ def open_model(
     base_url: str | None = None,
     api_key: str | None = None,
     concurrency: int | None = None,
+    gate: Gate | None = None,
+    budget: Budget | None = None,
+    record: str | None = None,
+    batch_folder: Path | None = None,
 ) -> LLM:
     """The model of a name; the key comes from the settings and stays in the client.
 
     Raises:
         ConfigurationError: it cannot be had: no key, no weights, an unknown form of name.
     """
+    from reflexion.keys import digest
     from reflexion.llm import open_llm
 
     key = settings.openai_api_key
@@ -309,15 +411,21 @@ def open_model(
         call_timeout=settings.call_timeout,
         max_attempts=settings.max_attempts,
         concurrency=concurrency,
+        gate=gate,
+        budget=budget,
+        record=record,
+        batch_state=batch_folder / f"batch-jobs-{digest(spec)[:8]}.json" if batch_folder is not None else None,
     )
 
 
-async def open_owned_memory(url: str, omega: int, stack: AsyncExitStack) -> Memory:
+async def open_owned_memory(
+    url: str, omega: int, stack: AsyncExitStack, limits: MemoryLimits | None = None
+) -> Memory:
     """A memory that is closed with the stack."""
     from reflexion.memory import open_memory
     from reflexion.memory.base import MemoryLimits
 
-    memory = open_memory(url, MemoryLimits(per_problem=omega))
+    memory = open_memory(url, limits or MemoryLimits(per_problem=omega))
     stack.push_async_callback(memory.aclose)
     return memory
 

@@ -19,6 +19,7 @@ from reflexion.errors import MalformedReplyError, ReflexionError, RefusalError
 from reflexion.keys import digest
 from reflexion.llm.base import LLM, ChatReply, ChatRequest, Sampling
 from reflexion.loop import Attempt, Steps
+from reflexion.prompt_budget import TokenBudget
 from reflexion.prompts import DEFAULT_PROMPTS, Prompts
 from reflexion.strategies import OMEGA
 from reflexion.types import (
@@ -31,6 +32,7 @@ from reflexion.types import (
     StepOutput,
     Strategy,
     Trial,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ __all__ = [
     "StepObserver",
     "build_steps",
     "perform",
+    "reflect_once",
+    "reflect_request",
 ]
 
 STEP_VERSIONS: dict[StepName, int] = {"trial": 1, "evaluate": 1, "reflect": 1, "memorize": 1}
@@ -104,6 +108,14 @@ class Runtime:
     reflection_fields: dict[str, Any] = field(default_factory=dict[str, Any])
     """What else shapes reflections (reuse, batching): part of their cache key."""
 
+    budget: TokenBudget | None = None
+    """Tokens a prompt may have; None: as many as it takes."""
+
+    def calibrate(self, request: ChatRequest, reply: ChatReply) -> None:
+        """Let the endpoint's own count correct the estimate of tokens."""
+        if self.budget is not None and not reply.usage.unknown:
+            self.budget.counter.learn(sum(len(m.content) for m in request.messages), reply.usage.prompt)
+
     def episode_id(self, problem: Problem, repeat: int) -> str:
         """Names one episode across processes and resumed runs."""
         return f"{self.run}/{problem.id}/{repeat}"
@@ -139,6 +151,11 @@ class StepCall:
         a = self.attempt
         repeat = f"~{a.repeat}" if a.repeat else ""
         return f"{self.step}:{a.problem.id}{repeat}#{a.index}"
+
+    @property
+    def feedback(self) -> str:
+        """The feedback on the call's trial."""
+        return _feedback(self.trial) if self.trial is not None else ""
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -187,6 +204,8 @@ class StepCall:
             "lessons": [digest(text)[:16] for text in attempt.past.lessons],
             "sampling": runtime.options.sampling.model_dump(mode="json"),
         }
+        if runtime.budget is not None:
+            fields["prompt_tokens"] = runtime.budget.limit
         if self.step == "trial":
             last = attempt.past.last
             fields |= {
@@ -247,7 +266,9 @@ def _output_fields(reply: ChatReply) -> dict[str, Any]:
 
 async def _trial(call: StepCall) -> Trial:
     runtime, attempt = call.runtime, call.attempt
-    messages = runtime.prompts.trial_messages(attempt.problem, attempt.past, cot=runtime.options.actor == "cot")
+    messages = runtime.prompts.trial_messages(
+        attempt.problem, attempt.past, runtime.budget, cot=runtime.options.actor == "cot"
+    )
     request = ChatRequest(
         messages=messages,
         sampling=runtime.options.sampling,
@@ -265,7 +286,9 @@ async def _trial(call: StepCall) -> Trial:
             error=f"{type(exc).__name__}: {exc}",
             lessons=attempt.past.lessons,
             seconds=time.perf_counter() - started,
+            usage=_spent(exc),
         )
+    runtime.calibrate(request, reply)
     return Trial(
         index=attempt.index,
         answer=reply.text.strip(),
@@ -286,6 +309,18 @@ async def _reflect(call: StepCall) -> Reflection:
     return await reflect_once(call)
 
 
+def reflect_request(call: StepCall) -> ChatRequest:
+    """The request for a reflection on the call's failed trial."""
+    runtime, attempt = call.runtime, call.attempt
+    assert call.trial is not None
+    return ChatRequest(
+        messages=runtime.prompts.reflect_messages(attempt.problem, attempt.past, call.trial, runtime.budget),
+        sampling=runtime.options.sampling,
+        role="reflector",
+        salt=f"{attempt.repeat}.{attempt.index}",
+    )
+
+
 async def reflect_once(call: StepCall) -> Reflection:
     """Draw a reflection by one call of the reflector.
 
@@ -293,20 +328,20 @@ async def reflect_once(call: StepCall) -> Reflection:
         RetryableError, PermanentError: as the model raises them; a malformed reply or a refusal
             gives a reflection that repeats the feedback, since the episode can go on without.
     """
-    runtime, attempt, trial = call.runtime, call.attempt, call.trial
-    assert trial is not None
-    request = ChatRequest(
-        messages=runtime.prompts.reflect_messages(attempt.problem, attempt.past, trial),
-        sampling=runtime.options.sampling,
-        role="reflector",
-        salt=f"{attempt.repeat}.{attempt.index}",
-    )
+    runtime, index = call.runtime, call.attempt.index
+    request = reflect_request(call)
     try:
         reply = await runtime.reflector.chat(request)
-    except (MalformedReplyError, RefusalError):
-        return Reflection(trial=attempt.index, text=_feedback(trial), model=runtime.reflector.model)
-    text = reply.text.strip() or _feedback(trial)
-    return Reflection(trial=attempt.index, text=text, **_output_fields(reply))
+    except (MalformedReplyError, RefusalError) as exc:
+        return Reflection(trial=index, text=call.feedback, model=runtime.reflector.model, usage=_spent(exc))
+    runtime.calibrate(request, reply)
+    return Reflection(trial=index, text=reply.text.strip() or call.feedback, **_output_fields(reply))
+
+
+def _spent(error: ReflexionError) -> Usage:
+    """What a reply cost that could not be used."""
+    usage = error.usage if isinstance(error, MalformedReplyError) else None
+    return usage if usage is not None else Usage(calls=1, unknown=1)
 
 
 def _lesson_key(episode: str, index: int) -> str:
@@ -356,6 +391,9 @@ def build_steps(runtime: Runtime, runner: Runner = perform) -> Steps:
                 observer.record_error(call.step, exc)
             raise
         wall = time.perf_counter() - started
+        if output is not None and call.cacheable:
+            # On record, so that two runs can be asked why the same step had different keys.
+            output = output.model_copy(update={"key": call.key})
         for observer in runtime.observers:
             observer.record_step(call.step, output, wall)
         return output

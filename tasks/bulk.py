@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import time
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,12 +20,11 @@ import orjson
 import prefect.runtime.task_run
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import Completed, State
+from prefect.states import Completed
 
-from reflexion.cache.base import CachedStep, StepCache
-from reflexion.cache.flight import compute_once
-from reflexion.direct import entry_for, restore
+from reflexion.direct import CachedSteps
 from reflexion.errors import ReflexionError, RetryableError
 from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
@@ -113,21 +110,19 @@ class BulkRunner:
     """
 
     def __init__(self, session: Session, size: int) -> None:
-        self._cache: StepCache | None = session.cache
-        self._ttl, self._refresh, self._size = session.ttl, session.refresh, size
+        self._cached = CachedSteps(session.cache, session.ttl) if session.cache is not None else None
+        self._size = size
         self._waiting: dict[StepName, list[Item]] = {}
         self._timers: dict[StepName, asyncio.TimerHandle] = {}
         self._ledger: dict[StepName, list[Item]] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
-        self._holder = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.task_runs = 0
 
     async def __call__(self, call: StepCall) -> StepOutput | None:
         """Carry out one step together with others of its kind."""
-        if self._cache is not None and call.cacheable and not self._refresh:
+        if self._cached is not None and call.cacheable:
             started = time.time()
-            entry = await self._cache.get(call.key)
-            output = restore(call, entry) if entry is not None else None
+            output = await self._cached.look_up(call)
             if output is not None:
                 self._note_cached(call, started)
                 return output
@@ -169,22 +164,7 @@ class BulkRunner:
             item.seconds = time.time() - item.started
 
     async def _compute(self, call: StepCall) -> StepOutput | None:
-        if self._cache is None or not call.cacheable:
-            return await perform(call)
-        computed: StepOutput | None = None
-
-        async def compute() -> CachedStep:
-            nonlocal computed
-            computed = await perform(call)
-            assert computed is not None
-            return entry_for(call, computed, self._ttl.get(call.step))
-
-        entry, _ = await compute_once(self._cache, call.key, self._holder, compute, refresh=self._refresh)
-        if computed is None:
-            computed = restore(call, entry)
-        if computed is None:
-            await compute_once(self._cache, call.key, self._holder, compute, refresh=True)
-        return computed
+        return await perform(call) if self._cached is None or not call.cacheable else await self._cached.output(call)
 
     def _note_cached(self, call: StepCall, started: float) -> None:
         item = Item(call)
@@ -244,7 +224,7 @@ def _settle(future: asyncio.Future[Any], error: BaseException) -> None:
 
 
 @asynccontextmanager
-async def bulk_runs(session: Session, size: int) -> AsyncIterator[Runner]:
+async def bulk_runs(session: Session, size: int) -> AsyncGenerator[Runner]:
     """A runner that lets up to `size` ready steps of one kind share a task run of the current flow run."""
     runner = BulkRunner(session, size)
     try:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import orjson
 from prefect.cache_policies import CachePolicy
@@ -101,6 +101,7 @@ class StepStorage(WritableFileSystem):
                 if call.restored is None:
                     raise FileNotFoundError(path)
                 call.found = entry
+                await self._store().record((entry,), ())
         expires = datetime.fromtimestamp(entry.expires, UTC).isoformat() if entry.expires is not None else None
         return orjson.dumps(
             {
@@ -118,13 +119,14 @@ class StepStorage(WritableFileSystem):
         now = datetime.now(UTC)
         ttl = (datetime.fromisoformat(expiration) - now).total_seconds() if expiration else None
         await self._store().put(entry_for(call, call.output, ttl))
+        await self._store().record((), ((call.step, call.output.model),))
 
     def _store(self) -> StepCache:
         if self._cache is None:
             from reflexion.cache import open_cache
             from reflexion.settings import Settings
 
-            self._cache = cast(StepCache, open_cache(Settings().cache))
+            self._cache = open_cache(Settings().cache)
         return self._cache
 
 

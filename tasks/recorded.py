@@ -11,7 +11,7 @@ from prefect import get_client
 from prefect.client.base import ServerType
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.states import StateType
+from prefect.client.schemas.objects import StateType
 
 __all__ = ["FINAL_STATES", "count_task_runs", "flush_local_server", "wait_until_recorded"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -10,9 +10,8 @@ from typing import Any
 import prefect.runtime.task_run
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
-from prefect.states import State
 
 from reflexion.errors import RetryableError
 from reflexion.session import Session
@@ -77,7 +76,7 @@ STEP_TASKS: dict[StepName, Task[[StepCall], Any]] = {
 
 
 @asynccontextmanager
-async def task_runs(session: Session) -> AsyncIterator[Runner]:
+async def task_runs(session: Session) -> AsyncGenerator[Runner]:
     """A runner that makes each step a task run of the current flow run.
 
     Expensive steps are cached by Prefect under the step's own key, for their time to live; identical
@@ -97,7 +96,6 @@ async def task_runs(session: Session) -> AsyncIterator[Runner]:
             steps[name] = steps[name].with_options(
                 cache_policy=policy,
                 cache_expiration=timedelta(seconds=seconds) if seconds is not None else None,
-                refresh_cache=session.refresh,
                 result_storage=storage,
                 persist_result=True,
             )

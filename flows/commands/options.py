@@ -15,9 +15,12 @@ from reflexion.session import describe_validation
 __all__ = ["BatchOptions", "CacheOptions", "ModelOptions", "parameters_from"]
 
 M = TypeVar("M", bound=BaseModel)
-MODEL, LOOP, CACHE, RUN = (Group(name) for name in ("Model", "Loop", "Cache", "Run"))
+MODEL, LOOP, CACHE, RUN, LIMITS, MEMORY = (
+    Group(name) for name in ("Model", "Loop", "Cache", "Run", "Limits", "Memory")
+)
 
 Strategies = Literal["none", "last_attempt", "reflexion", "last_attempt_and_reflexion"]
+Evictions = Literal["oldest", "least_used", "least_useful"]
 
 
 def option(text: str, group: Group, *names: str) -> Parameter:
@@ -45,6 +48,7 @@ class ModelOptions:
     omega: Annotated[int, option("Lessons a trial sees at most (the paper's Ω).", LOOP)] = 3
     transfer: Annotated[int, option("Lessons of similar problems a trial sees at most.", LOOP)] = 0
     reveal_answers: Annotated[bool, option("Let feedback show the reference answer.", LOOP)] = False
+    prompt_tokens: Annotated[int | None, option("Tokens of one prompt at most.", LOOP)] = None
     evaluation_timeout: Annotated[float | None, option("Seconds an answer's tests may take.", LOOP)] = None
 
 
@@ -73,7 +77,21 @@ class BatchOptions:
     repeat: Annotated[int, option("Independent episodes of each problem.", RUN)] = 1
     concurrency: Annotated[int | None, option("Episodes at a time; else adapted.", RUN)] = None
     steps_per_task_run: Annotated[int, option("Ready steps of one kind that share a task run.", RUN)] = 1
-    memory: Annotated[str | None, option("URL of a memory that outlives the run.", RUN)] = None
+    memory: Annotated[str | None, option("URL of a memory that outlives the run.", MEMORY)] = None
+    memory_per_problem: Annotated[int | None, option("Lessons kept of a problem; else --omega.", MEMORY)] = None
+    memory_entries: Annotated[int, option("Lessons kept in all.", MEMORY)] = 100_000
+    memory_bytes: Annotated[int, option("Bytes of lessons kept in all.", MEMORY)] = 256 * 2**20
+    memory_max_age: Annotated[str | None, option("Age at which lessons expire: 90d.", MEMORY)] = None
+    memory_eviction: Annotated[Evictions, option("Which lesson goes when the memory is full.", MEMORY)] = "oldest"
+    reflection_reuse: Annotated[
+        float | None, option("Reuse reflections of failures this similar, 0.85 for example.", MEMORY)
+    ] = None
+    similarity: Annotated[str, option("Of failures: lexical, or embeddings[:MODEL].", MEMORY)] = "lexical"
+    max_cost: Annotated[float | None, option("US dollars the run may spend.", LIMITS)] = None
+    max_tokens: Annotated[int | None, option("Tokens the run may spend.", LIMITS)] = None
+    reflect_batch: Annotated[int, option("Reflections drawn by one call at most.", LOOP)] = 1
+    batch_api: Annotated[bool, Parameter(negative="", help="Ask through half-price batch jobs.", group=MODEL)] = False
+    record: Annotated[str | None, option("File every exchange with the model is written to.", MODEL)] = None
 
 
 def parameters_from(model: type[M], *options: Any, **more: Any) -> M:

@@ -1,0 +1,103 @@
+"""How many tokens a prompt may have, and what is left out when it has too many.
+
+Lessons go first, the least useful before the others; then feedback and the last answer are cut in the
+middle; the problem is never touched. Tokens are estimated offline, and the estimate is corrected by the
+usage that endpoints send back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["TokenBudget", "TokenCounter", "trim_middle"]
+
+CHARACTERS_PER_TOKEN = 3.5
+"""To begin with: a cautious figure for English and code; the endpoint's own counts correct it."""
+
+
+class TokenCounter:
+    """Estimates tokens from characters, and learns from the counts that come back."""
+
+    def __init__(self, characters_per_token: float = CHARACTERS_PER_TOKEN) -> None:
+        self.characters_per_token = characters_per_token
+        self._samples = 0
+
+    def count(self, text: str) -> int:
+        """Estimated tokens of a text, rounded up."""
+        return -int(-len(text) // self.characters_per_token)
+
+    def characters(self, tokens: int) -> int:
+        """Characters that are estimated to fit into so many tokens."""
+        return max(0, int(tokens * self.characters_per_token))
+
+    def learn(self, characters: int, tokens: int) -> None:
+        """Correct the estimate by one prompt whose tokens the endpoint counted.
+
+        A moving mean over about the last 50 prompts: models differ, and so do the texts of a run.
+        """
+        if tokens < 1 or characters < 1:
+            return
+        self._samples = min(self._samples + 1, 50)
+        ratio = min(max(characters / tokens, 0.5), 12.0)
+        self.characters_per_token += (ratio - self.characters_per_token) / self._samples
+
+
+@dataclass
+class TokenBudget:
+    """Tokens a prompt may have.
+
+    Attributes:
+        limit: tokens of the whole prompt, system text included.
+        counter: estimates them.
+        dropped: lessons left out so far.
+        trimmed: texts cut so far.
+    """
+
+    limit: int
+    counter: TokenCounter = field(default_factory=TokenCounter)
+    dropped: int = 0
+    trimmed: int = 0
+
+    def fit(self, fixed: int, lessons: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[str]]:
+        """What of the lessons and the texts fits beside the part that must stay.
+
+        Args:
+            fixed: characters of what is never cut: the system text, the problem, the headings.
+            lessons: best first.
+            texts: feedback and answers, which may be cut in the middle.
+
+        Returns:
+            The lessons that stay and the texts, cut if need be.
+        """
+        room = self.counter.characters(self.limit) - fixed
+        kept = list(lessons)
+        wanted = sum(map(len, texts))
+        while kept and sum(len(t) + 3 for t in kept) + wanted > room:
+            kept.pop()
+            self.dropped += 1
+        if wanted <= room - sum(len(t) + 3 for t in kept):
+            return kept, list(texts)
+        self.trimmed += 1
+        return kept, self._trim(texts, max(room, 0))
+
+    def _trim(self, texts: Sequence[str], room: int) -> list[str]:
+        # Short texts stay whole; the long ones share what is left equally.
+        shares: dict[int, int] = {}
+        left, order = room, sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for position, index in enumerate(order):
+            shares[index] = min(len(texts[index]), left // (len(order) - position))
+            left -= shares[index]
+        return [trim_middle(text, shares[index]) for index, text in enumerate(texts)]
+
+
+def trim_middle(text: str, limit: int) -> str:
+    """At most `limit` characters of a text, cut in the middle: errors tell most at both ends."""
+    if len(text) <= limit:
+        return text
+    mark = "\n[…]\n"
+    keep = limit - len(mark)
+    if keep <= 0:
+        return text[:limit]
+    head = keep - keep // 2
+    return text[:head] + mark + text[len(text) - keep // 2 :]

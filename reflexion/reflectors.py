@@ -1,0 +1,61 @@
+"""Reflections drawn some other way than by one call each."""
+
+from __future__ import annotations
+
+from reflexion.llm.base import ChatRequest
+from reflexion.llm.batching import BatchedAsk, BatchingStats
+from reflexion.steps import Runtime, StepCall, reflect_request
+from reflexion.types import Reflection
+
+__all__ = ["BatchedReflector"]
+
+INSTRUCTION = (
+    "Several attempts at problems failed. Reflect on each: say in one or two sentences what went wrong and what "
+    "to do differently. Do not give the answers themselves."
+)
+
+
+class BatchedReflector:
+    """Collects failures that arrive within a short linger into one structured call.
+
+    Whatever comes back missing or malformed is asked alone; each reflection is cached under its own key.
+
+    Args:
+        runtime: whose reflector is asked.
+        size: failures in one call at most.
+        linger: seconds a failure waits for others.
+    """
+
+    def __init__(self, runtime: Runtime, size: int, linger: float = 0.05) -> None:
+        self._ask: BatchedAsk[StepCall] = BatchedAsk(
+            runtime.reflector,
+            instruction=INSTRUCTION,
+            render=_render,
+            single=reflect_request,
+            size=size,
+            linger=linger,
+            sampling=runtime.options.sampling,
+        )
+
+    @property
+    def stats(self) -> BatchingStats:
+        """How well batching works."""
+        return self._ask.stats
+
+    async def reflect(self, call: StepCall) -> Reflection:
+        """The reflection for one failed trial."""
+        reply = await self._ask.ask(call)
+        return Reflection(
+            trial=call.attempt.index,
+            text=reply.text.strip() or call.feedback,
+            model=reply.model,
+            usage=reply.usage,
+            seconds=reply.seconds,
+            attempts=reply.attempts,
+            retried=reply.retried,
+        )
+
+
+def _render(call: StepCall) -> str:
+    request: ChatRequest = reflect_request(call)
+    return request.messages[-1].content
