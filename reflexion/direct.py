@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from reflexion.cache.base import CachedStep, StepCache
 from reflexion.cache.flight import compute_once
 from reflexion.steps import Runner, StepCall, perform
-from reflexion.types import StepName, StepOutput
+from reflexion.types import StepName, StepOutput, Trial
 
-__all__ = ["cached_runner", "entry_for", "restore"]
+__all__ = ["CachedSteps", "cached_runner", "entry_for", "restore"]
 
 logger = logging.getLogger("reflexion.cache")
 
@@ -23,10 +23,12 @@ logger = logging.getLogger("reflexion.cache")
 def entry_for(call: StepCall, output: StepOutput, ttl: float | None) -> CachedStep:
     """The cache entry of a computed step; `ttl` in seconds, None: it never expires."""
     now = time.time()
+    if isinstance(output, Trial) and output.error is not None:
+        ttl = 0.0  # a reply that could not be used serves those who wait for it now, and nobody later
     return CachedStep(
         key=call.key,
         step=call.step,
-        value=output.model_dump(mode="json", exclude_defaults=True, exclude={"cached"}),
+        value=output.model_dump(mode="json", exclude_defaults=True, exclude={"cached", "key"}),
         fields=call.fields,
         model=output.model,
         dataset=call.runtime.dataset,
@@ -49,36 +51,63 @@ def restore(call: StepCall, entry: CachedStep) -> StepOutput | None:
         return None
 
 
-def cached_runner(cache: StepCache, ttl: Mapping[StepName, float], *, refresh: bool = False) -> Runner:
+def cached_runner(cache: StepCache, ttl: Mapping[StepName, float]) -> Runner:
     """A runner that looks expensive steps up before it computes them.
 
     Identical steps under way at once are computed once, also across processes that share the cache.
 
     Args:
         ttl: seconds an entry of each step lives.
-        refresh: compute again what is cached, and replace it.
     """
-    process = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    steps = CachedSteps(cache, ttl)
 
     async def run(call: StepCall) -> StepOutput | None:
-        if not call.cacheable:
-            return await perform(call)
+        return await steps.output(call) if call.cacheable else await perform(call)
+
+    return run
+
+
+class CachedSteps:
+    """Steps answered from one cache, or computed once and kept there; every look-up is counted.
+
+    Args:
+        ttl: seconds an entry of each step lives.
+    """
+
+    def __init__(self, cache: StepCache, ttl: Mapping[StepName, float]) -> None:
+        self._cache, self._ttl = cache, ttl
+        self._holder = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+    async def look_up(self, call: StepCall) -> StepOutput | None:
+        """The output, if the cache has it. A miss is not counted: the step is computed next."""
+        entry = await self._cache.get(call.key)
+        output = restore(call, entry) if entry is not None else None
+        if entry is not None and output is not None:
+            await self._cache.record((entry,), ())
+        return output
+
+    async def output(self, call: StepCall) -> StepOutput:
+        """The output from the cache, from whoever computes the same step right now, or computed.
+
+        Raises:
+            RetryableError, PermanentError: as the step raises them.
+        """
         computed: StepOutput | None = None
 
         async def compute() -> CachedStep:
             nonlocal computed
             computed = await perform(call)
             assert computed is not None
-            return entry_for(call, computed, ttl.get(call.step))
+            return entry_for(call, computed, self._ttl.get(call.step))
 
-        holder = f"{process}-{uuid.uuid4().hex[:8]}"
-        entry, _ = await compute_once(cache, call.key, holder, compute, refresh=refresh)
-        if computed is not None:
-            return computed
-        found = restore(call, entry)
-        if found is not None:
+        entry, _ = await compute_once(self._cache, call.key, self._holder, compute)
+        if computed is None and (found := restore(call, entry)) is not None:
+            await self._cache.record((entry,), ())
             return found
-        await compute_once(cache, call.key, holder, compute, refresh=True)
-        return computed
-
-    return run
+        if computed is None:
+            # What lies under the key is no such step: it is replaced, by one of those who met it.
+            entry, _ = await compute_once(self._cache, call.key, self._holder, compute, refresh=True)
+        output = computed or restore(call, entry) or await perform(call)
+        assert output is not None
+        await self._cache.record((), ((call.step, output.model),))
+        return output

@@ -133,6 +133,7 @@ class StepOutput(Frozen):
     attempts: int = Field(default=1, description="LLM requests made, retries included.")
     retried: tuple[str, ...] = Field(default=(), description="Classes of the errors that were retried.")
     cached: bool = Field(default=False, description="Whether it came from the cache in this run.")
+    key: str | None = Field(default=None, description="Its cache key, if it is of a kind that is cached.")
 
 
 class Evaluation(StepOutput):

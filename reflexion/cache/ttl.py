@@ -11,7 +11,7 @@ from typing import get_args
 from reflexion.errors import ConfigurationError
 from reflexion.types import StepName
 
-__all__ = ["DEFAULT_TTL", "TTL", "UNITS", "parse_ttl"]
+__all__ = ["DEFAULT_TTL", "TTL", "UNITS", "parse_duration", "parse_ttl"]
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 """Seconds of each unit."""
@@ -52,6 +52,24 @@ def parse_ttl(text: str, default: float = DEFAULT_TTL) -> TTL:
                 f"ttl {text!r}: {name!r} in {part.strip()!r} is no step; the steps are {', '.join(STEPS)}"
             )
     return ttl
+
+
+def parse_duration(text: str, name: str) -> float:
+    """Read one duration, such as `36h`, in seconds.
+
+    Args:
+        name: of the option, for the message.
+
+    Raises:
+        ConfigurationError: it is no duration, or not longer than 0.
+    """
+    seconds = 0.0
+    found = _DURATION.fullmatch(text.strip())
+    if found is not None and (found["unit"].lower() or "s") in UNITS:
+        seconds = float(found["number"]) * UNITS[found["unit"].lower() or "s"]
+    if seconds <= 0:
+        raise ConfigurationError(f"{name} {text!r}: write a number above 0 and a unit (s, m, h, d or w), such as 36h")
+    return seconds
 
 
 def _seconds(duration: str, part: str, text: str) -> float:
