@@ -12,9 +12,9 @@ import logging
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 __all__ = ["AdaptiveLimiter", "LimitChange", "Limiter", "Outcome", "limit_changes", "limiter_for"]
 
@@ -37,6 +37,20 @@ class LimitChange:
     old: int
     new: int
     why: str
+
+
+_SAMPLE = 8
+"""Answers from which a share of 429s is worth reckoning with."""
+
+
+class _Cut(NamedTuple):
+    limit: float
+    answers: int
+    rate_limited: int
+
+
+def _share(cuts: Sequence[_Cut]) -> float:
+    return sum(c.rate_limited for c in cuts) / sum(c.answers for c in cuts)
 
 
 _changes: deque[LimitChange] = deque(maxlen=_KEPT)
@@ -137,7 +151,7 @@ class AdaptiveLimiter(Limiter):
         self._cut_at = -1.0
         self._timer: asyncio.TimerHandle | None = None
         self._habit = 0.0
-        self._cuts: list[tuple[float, float]] = []
+        self._cuts: list[_Cut] = []
         self._begin_round()
         self._begin_sample()
 
@@ -162,12 +176,13 @@ class AdaptiveLimiter(Limiter):
     def release(self, outcome: Outcome, started: float, retry_after: float | None = None) -> None:
         """Give the slot back; the outcome moves the limit."""
         self.in_use -= 1
+        if outcome != "cancelled":
+            self._sampled += 1
+            self._sampled_429 += outcome == "rate_limited"
         if outcome != "cancelled" and started > self._cut_at:
             self._round += 1
-            self._sampled += 1
             if outcome == "rate_limited":
                 self._round_429 += 1
-                self._sampled_429 += 1
                 self._rate_limited(retry_after)
             elif outcome == "failed":
                 self._round_failed += 1
@@ -202,8 +217,8 @@ class AdaptiveLimiter(Limiter):
                 return
             self._habit = 0.0
         now = self._clock()
-        share = self._sampled_429 / self._sampled if self._sampled >= 10 else 1.0
-        self._cuts.append((self._limit, share))
+        if self._sampled >= _SAMPLE:
+            self._cuts.append(_Cut(self._limit, self._sampled, self._sampled_429))
         self._doubling = False
         if self._useless_cuts():
             return
@@ -215,16 +230,16 @@ class AdaptiveLimiter(Limiter):
         self._schedule()
 
     def _useless_cuts(self) -> bool:
-        measured = [(limit, share) for limit, share in self._cuts if share < 1.0]
-        if len(measured) < 4:
+        if len(self._cuts) < 4:
             return False
-        (first_limit, first), (last_limit, last) = measured[0], measured[-1]
+        first, last = self._cuts[0].limit, self._cuts[-1].limit
+        before, after = (_share(half) for half in (self._cuts[: len(self._cuts) // 2], self._cuts[-2:]))
         # With load as the cause, a share of a half at most means at most twice what is borne.
-        if last_limit > first_limit * 0.5 or first > 0.5 or last < first * 0.5:
+        if last > first * 0.5 or before > 0.5 or after < before * 0.5:
             return False
-        self._habit = sum(share for _, share in measured) / len(measured)
+        self._habit = _share(self._cuts)
         self._cuts.clear()
-        self._change(max(first_limit, self._limit), f"{self._habit:.0%} of answers are 429 at any limit")
+        self._change(max(first, self._limit), f"{self._habit:.0%} of answers are 429 at any limit")
         self._begin_round()
         self._begin_sample()
         return True
