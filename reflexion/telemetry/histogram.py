@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,8 +54,11 @@ class DurationHistogram:
         """The duration in seconds that `percent` (0 to 100) of all do not exceed; None without data."""
         if self._counts is None or self.maximum is None:
             return None
+        # The library rounds the rank to the nearest, which may leave less than `percent` below.
+        rank = max(math.ceil(percent / 100 * self.count), 1)
+        value = self._counts.get_value_at_percentile(100 * rank / self.count)
         # A bucket's upper bound may lie above the longest duration that was ever seen.
-        return min(self._counts.get_value_at_percentile(percent) / _MICROSECONDS, self.maximum)
+        return min(value / _MICROSECONDS, self.maximum)
 
     @property
     def mean(self) -> float | None:

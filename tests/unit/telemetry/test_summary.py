@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,7 +167,7 @@ def test_percentiles_are_exact_to_three_digits(seconds: list[float], percent: in
         whole.record(value)
         (left if i % 2 else right).record(value)
     left.merge(right)
-    exact = sorted(seconds)[max(-(-len(seconds) * percent // 100), 1) - 1]
+    exact = sorted(seconds)[math.ceil(percent / 100 * len(seconds)) - 1]
     found = whole.percentile(percent)
     assert found is not None
     assert abs(found - exact) <= exact * 1e-3 + 1e-6
