@@ -121,7 +121,7 @@ def prompt_code(prompt: str, entry_point: str | None) -> str | None:
         code = "".join(lines[start:])
         try:
             tree = ast.parse(code)
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         return code if _defines(tree, entry_point) else None
     return None
@@ -138,8 +138,9 @@ def _defines(tree: ast.Module, name: str) -> bool:
 
 def _parses(code: str) -> bool:
     try:
-        ast.parse(code)
-    except (SyntaxError, ValueError):
+        # Unlike ast.parse, this finds a `return` outside a function as well.
+        compile(code, "<reply>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
 

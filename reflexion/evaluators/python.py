@@ -16,7 +16,7 @@ from reflexion.evaluators.extract import extract_code, prompt_code
 from reflexion.types import Evaluation, Problem, Trial
 
 if TYPE_CHECKING:
-    from reflexion.evaluators.sandbox.model import Failure, Job, Limits, Report, TestOutcome
+    from reflexion.evaluators.sandbox.model import Failure, Job, Report, TestOutcome
 
 __all__ = ["PythonTests"]
 
@@ -51,13 +51,10 @@ class PythonTests(BaseEvaluator):
         """Includes the limits."""
         from dataclasses import asdict
 
-        return {**super().config, "in_process": self._in_process, "limits": asdict(self._limits(self._timeout))}
-
-    @staticmethod
-    def _limits(wall: float) -> Limits:
         from reflexion.evaluators.sandbox.model import Limits
 
-        return Limits(wall=wall)
+        limits = asdict(Limits(wall=self._timeout))
+        return {**super().config, "in_process": self._in_process, "limits": limits}
 
     def check(self, problem: Problem) -> str | None:
         """There must be tests, and they must be Python."""
@@ -87,11 +84,11 @@ class PythonTests(BaseEvaluator):
             in_process=self._in_process,
         )
         try:
-            report = await shared_sandbox(self._limits(self._timeout)).run(job)
+            sandbox = shared_sandbox()
+            report = await sandbox.run(job, wall=self._timeout)
             if job.tests and job.visible and report.ended is not None and len(report.visible) < len(job.visible):
                 # The hidden tests took the process down. Ask the visible ones for something to tell.
-                wall = min(self._timeout, _RETRY_WALL)
-                again = await shared_sandbox(self._limits(wall)).run(replace(job, tests=None))
+                again = await sandbox.run(replace(job, tests=None), wall=min(self._timeout, _RETRY_WALL))
                 report = replace(report, visible=_complete(again))
         except OSError as exc:
             raise PermanentError(f"the sandbox cannot be started: {exc}") from exc

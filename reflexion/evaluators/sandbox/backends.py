@@ -1,0 +1,120 @@
+"""How the sandbox is started: in bubblewrap, in namespaces of our own, or with limits alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+import sysconfig
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from reflexion.evaluators.sandbox.guest.isolation import Plan
+from reflexion.evaluators.sandbox.model import Limits
+
+__all__ = ["BACKENDS", "Backend", "command", "make_plan"]
+
+Backend = Literal["bubblewrap", "namespaces", "limits"]
+
+BACKENDS: tuple[Backend, ...] = ("bubblewrap", "namespaces", "limits")
+"""Strongest first."""
+
+_SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
+_BOOT = (
+    "import sys, json; sys.path.insert(0, sys.argv[1]); "
+    "from guest.isolation import Plan; from guest.zygote import main; del sys.path[0]; "
+    "main(int(sys.argv[2]), Plan(**json.loads(sys.argv[3])))"
+)
+_FIRST_USER, _USERS = 61184, 4336
+"""The range systemd gives to services without a user of their own; nothing else owns files there."""
+
+
+def _interpreter() -> Path:
+    """The real interpreter, outside any virtual environment: the sandbox has the standard library only."""
+    return Path(getattr(sys, "_base_executable", sys.executable) or sys.executable).resolve()
+
+
+def _readable() -> list[Path]:
+    guest = Path(__file__).parent / "guest"
+    paths = [Path(p) for p in _SYSTEM]
+    paths += [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
+    library = sysconfig.get_config_var("LIBDIR")
+    if library and sysconfig.get_config_var("LDLIBRARY"):
+        paths += sorted(Path(library).glob("libpython3*.so*"))
+    paths += [_interpreter(), guest.resolve()]
+    existing = [p for p in dict.fromkeys(paths) if p.exists()]
+    # What lies within another is there already, unless a link leads to it.
+    return [p for p in existing if not any(q in p.parents for q in existing if not q.is_symlink())]
+
+
+def _hidden(readable: list[Path]) -> list[Path]:
+    """Installed packages: data sets with their answers could be among them."""
+    found: list[Path] = []
+    for folder in readable:
+        if folder.is_dir() and not folder.is_symlink():
+            found += [folder / name for name in ("site-packages", "dist-packages")]
+            found += [d / name for d in folder.glob("python*") for name in ("site-packages", "dist-packages")]
+    return [p for p in found if p.is_dir()]
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether any user may reach a folder."""
+    return all(p.stat().st_mode & stat.S_IXOTH for p in (path, *path.parents))
+
+
+def _user(backend: Backend, slot: int) -> int | None:
+    """A user id of its own for each slot, where we may change to it; else None."""
+    if os.name != "posix" or os.getuid() != 0:
+        return None
+    if backend == "limits" and not all(_open_to_all(p) for p in _readable() if p.is_dir()):
+        return None  # the library could not be read any more
+    return _FIRST_USER + 2 * ((os.getpid() * 8 + slot) % (_USERS // 2))
+
+
+def make_plan(backend: Backend, limits: Limits, slot: int) -> Plan:
+    """The plan of one zygote; `slot` tells those of one process apart."""
+    readable = _readable()
+    return Plan(
+        backend=backend,
+        readable=[str(p) for p in readable],
+        hidden=[str(p) for p in _hidden(readable)],
+        user=_user(backend, slot),
+        memory=limits.memory,
+        processes=limits.processes,
+        threads=limits.threads,
+        file_size=limits.file_size,
+        open_files=limits.open_files,
+        message=limits.message,
+    )
+
+
+def command(plan: Plan, fd: int) -> list[str]:
+    """The command that starts a zygote on a socket it inherits as `fd`.
+
+    Raises:
+        OSError: bubblewrap is asked for and not installed.
+    """
+    package = str(Path(__file__).parent.resolve())
+    python = [str(_interpreter()), "-I", "-S", "-B", "-c", _BOOT, package, str(fd), json.dumps(asdict(plan))]
+    if plan.backend != "bubblewrap":
+        return python
+    program = shutil.which("bwrap")
+    if program is None:
+        raise FileNotFoundError("bubblewrap is not installed")
+    options = ["--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    # As root, a user namespace would only get in the way of changing to another user.
+    options += ["--cap-add", "ALL"] if plan.user is not None else ["--unshare-user"]
+    for path in plan.readable:
+        if Path(path).is_symlink():
+            options += ["--symlink", str(Path(path).readlink()), path]
+        else:
+            options += ["--ro-bind", path, path]
+    for path in plan.hidden:
+        options += ["--tmpfs", path, "--remount-ro", path]
+    for name in ("null", "zero", "random", "urandom"):
+        options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    options += ["--proc", "/proc", "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--clearenv"]  # noqa: S108
+    return [program, *options, "--", *python]
