@@ -305,7 +305,8 @@ class RunFolder:
                 raise
         self._note((episode.problem_id, episode.repeat), episode.outcome, self._size)
         self._size += len(line)
-        self._appended += 1
+        # A mark that an episode did not run is no work done in this session.
+        self._appended += episode.outcome is not Outcome.NOT_RUN
 
     def episodes(self, order: Iterable[EpisodeKey] | None = None) -> Iterator[Episode]:
         """The episodes one by one, the newest record of each.

@@ -78,7 +78,7 @@ class Tally:
                 continue
             if verdict.visible_passed is not None:
                 self.visible.add(verdict.visible_passed, verdict.passed)
-            reference = verdict.details.get("reference_passed")
+            reference = verdict.details.get("exact_match")  # noted by the judge where an answer is given
             if isinstance(reference, bool):
                 self.judged.add(verdict.passed, reference)
         if episode.outcome is not Outcome.NOT_RUN:

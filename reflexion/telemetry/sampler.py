@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     import psutil
@@ -21,6 +21,8 @@ class ProcessSampler:
     The figure is the sum over this process and all its descendants, so pages they share count more than
     once: it errs on the high side. Peaks of this process alone between two samples are not missed, since
     the operating system keeps them.
+
+    As a context manager it samples for as long as the block runs.
 
     Args:
         interval: seconds between samples; stretched where sampling would take more than a quarter of
@@ -58,6 +60,13 @@ class ProcessSampler:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def sample(self) -> int:
         """Sample now; bytes of the process tree."""

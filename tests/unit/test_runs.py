@@ -147,6 +147,14 @@ def test_a_resume_with_nothing_to_do_keeps_the_figures_of_the_work(tmp_path: Pat
         assert run.finish([("a", 0)], wall_seconds=0.01, peak_rss_mb=1.0) == first
 
 
+def test_marks_of_what_did_not_run_are_no_throughput(tmp_path: Path) -> None:
+    with start(tmp_path) as run:
+        run.append(episode("a"))
+        run.append(episode("b", outcome=Outcome.NOT_RUN))
+        summary = run.finish([("a", 0), ("b", 0)], wall_seconds=60.0)
+        assert (summary.episodes_per_minute, summary.not_run) == (1.0, 1)
+
+
 def test_one_process_writes_a_run(tmp_path: Path) -> None:
     with start(tmp_path):
         with pytest.raises(StorageError, match=rf"pid {os.getpid()}\) is writing this run"):

@@ -83,7 +83,7 @@ def test_agreement_of_a_judge_and_of_visible_tests() -> None:
     tally = Tally()
     for said, true in [(True, True), (True, False), (False, False), (False, False), (False, True)]:
         verdict = Evaluation(
-            evaluator="judge", passed=said, score=0.5, visible_passed=true, details={"reference_passed": true}
+            evaluator="judge", passed=said, score=0.5, visible_passed=true, details={"exact_match": true}
         )
         trial = Trial(index=1, answer="a", evaluation=verdict)
         tally.add(Episode(problem_id="p", strategy=Strategy.NONE, outcome=Outcome.FAILED, trials=(trial,)))

@@ -272,10 +272,8 @@ def test_the_sampling_thread_starts_with_the_first_record_and_ends_with_the_moni
     gc.collect()
     assert samplers() == before
 
-    sampler = ProcessSampler(interval=0.01)
-    sampler.start()
-    wait_until(lambda: sampler.peak is not None)
-    sampler.stop()
+    with ProcessSampler(interval=0.01) as sampler:
+        wait_until(lambda: sampler.peak is not None)
     sampler.stop()
     assert not sampler.running
 
