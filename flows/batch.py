@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from typing import cast
 
 import prefect.runtime.flow_run
+from prefect.states import Completed
 
+from flows.artifacts import BatchWatch, watched
 from flows.runnable import runnable_flow
 from reflexion.batch import BatchResult, Progress, execute_batch
 from reflexion.config import BatchParameters
 from reflexion.session import Session
 from reflexion.steps import Runner, StepObserver
 from tasks.bulk import bulk_runs
+from tasks.recorded import MadeRuns
 from tasks.steps import task_runs
 
 __all__ = ["OBSERVERS", "PROGRESS", "batch_evaluation"]
@@ -48,14 +52,19 @@ async def batch_evaluation(parameters: BatchParameters) -> BatchResult:
         InputError: the dataset or a parameter is wrong.
         RunFailedError: the endpoint refuses, or was never reached.
     """
-    size = parameters.steps_per_task_run
+    size, made, watch = parameters.steps_per_task_run, MadeRuns(), BatchWatch(PROGRESS.get())
 
     def runner(session: Session) -> AbstractAsyncContextManager[Runner]:
-        return task_runs(session) if size == 1 else bulk_runs(session, size)
+        return task_runs(session, made) if size == 1 else bulk_runs(session, size, made)
 
-    return await execute_batch(
-        parameters,
-        runner=runner,
-        observers=OBSERVERS.get(),
-        progress=PROGRESS.get(),
-    )
+    async with watched(watch):
+        result = await execute_batch(
+            parameters,
+            runner=runner,
+            observers=(*OBSERVERS.get(), watch),
+            progress=watch,
+        )
+    await watch.publish(result)
+    # The state carries the result to the caller, and to the record what a reader of it needs.
+    note = watch.note(made.task_runs, size, result.summary)
+    return cast(BatchResult, Completed(data=result, message=note.to_message()))

@@ -16,20 +16,20 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
 import prefect.runtime.task_run
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from reflexion.direct import CachedSteps
 from reflexion.errors import ReflexionError, RetryableError
 from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
-from tasks.recorded import flush_local_server
+from tasks.recorded import MadeRuns, flush_local_server
+from tasks.records import CACHED, COMPLETED, MESSAGE_LIMIT, StepRecord, item_size, write_message
 
 __all__ = ["CACHED_PER_TASK_RUN", "BulkRunner", "Item", "bulk_runs"]
 
@@ -46,17 +46,21 @@ RETRIES, RETRY_DELAYS = 2, (1.0, 5.0)
 class Item:
     """One step in a shared task run, and what became of it."""
 
-    __slots__ = ("call", "error", "future", "runs", "seconds", "started")
+    __slots__ = ("call", "error", "future", "output", "runs", "seconds", "started")
 
     def __init__(self, call: StepCall, future: asyncio.Future[StepOutput | None] | None = None) -> None:
         self.call, self.future = call, future
-        self.started, self.seconds, self.runs = 0.0, 0.0, 0
+        # From here on its caller waits, so its time is counted from here.
+        self.started, self.seconds, self.runs = time.time(), 0.0, 0
         self.error: str | None = None
+        self.output: StepOutput | None = None
 
-    def record(self, base: float, *, cached: bool) -> list[Any]:
-        """Its line: name, outcome, start after the task run's, seconds, runs. Short: thousands are kept."""
-        outcome = self.error or ("Cached" if cached else "Completed")
-        return [self.call.name, outcome, round(self.started - base, 3), round(self.seconds, 4), self.runs]
+    def record(self) -> StepRecord:
+        """Its line in the task run's record."""
+        output = self.output
+        cached = output is not None and output.cached
+        outcome = self.error or (CACHED if cached else COMPLETED)
+        return StepRecord(self.call.name, outcome, self.started, self.seconds, self.runs, output)
 
 
 class Wave:
@@ -85,11 +89,14 @@ def _bulk(name: StepName) -> Task[[Wave], Any]:
     )
     async def wave_task(wave: Wave) -> State[None]:
         base = time.time()
+        bugs: list[BaseException] = []
         if not wave.cached:
-            await asyncio.gather(*(wave.runner.carry_out(item) for item in wave.items))
-        records = [item.record(base, cached=wave.cached or not item.call.executed) for item in wave.items]
-        message = orjson.dumps({"started": base, "items": records}).decode()
-        return Completed(name="Cached" if wave.cached else "Completed", message=message)
+            ends = await asyncio.gather(*(wave.runner.carry_out(item) for item in wave.items), return_exceptions=True)
+            bugs = [end for end in ends if end is not None]
+        message = write_message([item.record() for item in wave.items], base)
+        if bugs or all(item.error for item in wave.items):
+            return Failed(message=message)
+        return Completed(name=CACHED if wave.cached else COMPLETED, message=message)
 
     return wave_task
 
@@ -107,29 +114,30 @@ class BulkRunner:
 
     Args:
         size: steps that share a task run at most.
+        made: counts the task runs made.
     """
 
-    def __init__(self, session: Session, size: int) -> None:
+    def __init__(self, session: Session, size: int, made: MadeRuns | None = None) -> None:
         self._cached = CachedSteps(session.cache, session.ttl) if session.cache is not None else None
         self._size = size
         self._waiting: dict[StepName, list[Item]] = {}
         self._timers: dict[StepName, asyncio.TimerHandle] = {}
         self._ledger: dict[StepName, list[Item]] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
-        self.task_runs = 0
+        self.made = made or MadeRuns()
 
     async def __call__(self, call: StepCall) -> StepOutput | None:
         """Carry out one step together with others of its kind."""
         if self._cached is not None and call.cacheable:
-            started = time.time()
-            output = await self._cached.look_up(call)
-            if output is not None:
-                self._note_cached(call, started)
-                return output
+            item = Item(call)
+            item.output = await self._cached.look_up(call)
+            if item.output is not None:
+                self._note_cached(item)
+                return item.output
         future: asyncio.Future[StepOutput | None] = asyncio.get_running_loop().create_future()
         queue = self._waiting.setdefault(call.step, [])
         queue.append(Item(call, future))
-        if len(queue) >= self._size:
+        if _is_full(queue, self._size):
             self._send(call.step)
         elif call.step not in self._timers:
             self._timers[call.step] = asyncio.get_running_loop().call_later(LINGER, self._send, call.step)
@@ -137,7 +145,6 @@ class BulkRunner:
 
     async def carry_out(self, item: Item) -> None:
         """Carry out one item, with retries of its own; its waiter is told at once."""
-        item.started = time.time()
         assert item.future is not None
         try:
             while True:
@@ -158,6 +165,7 @@ class BulkRunner:
             _settle(item.future, exc)
             raise
         else:
+            item.output = output
             if not item.future.done():
                 item.future.set_result(output)
         finally:
@@ -166,13 +174,13 @@ class BulkRunner:
     async def _compute(self, call: StepCall) -> StepOutput | None:
         return await perform(call) if self._cached is None or not call.cacheable else await self._cached.output(call)
 
-    def _note_cached(self, call: StepCall, started: float) -> None:
-        item = Item(call)
-        item.started, item.seconds = started, time.time() - started
-        ledger = self._ledger.setdefault(call.step, [])
+    def _note_cached(self, item: Item) -> None:
+        item.seconds = time.time() - item.started
+        step = item.call.step
+        ledger = self._ledger.setdefault(step, [])
         ledger.append(item)
-        if len(ledger) >= CACHED_PER_TASK_RUN:
-            self._send_cached(call.step)
+        if _is_full(ledger, CACHED_PER_TASK_RUN):
+            self._send_cached(step)
 
     def _send(self, step: StepName) -> None:
         timer = self._timers.pop(step, None)
@@ -188,7 +196,7 @@ class BulkRunner:
             self._start(step, Wave(self, items, cached=True))
 
     def _start(self, step: StepName, wave: Wave) -> None:
-        self.task_runs += 1
+        self.made.task_runs += 1
         run = asyncio.ensure_future(BULK_TASKS[step](wave))
         self._under_way.add(run)
         run.add_done_callback(self._ended)
@@ -209,9 +217,18 @@ class BulkRunner:
             await asyncio.wait(self._under_way)
 
     def cancel(self) -> None:
-        """Stop the task runs under way: nobody waits for them any more."""
+        """Stop the task runs under way and those not begun: nobody waits for them any more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._waiting.clear()
         for run in self._under_way:
             run.cancel()
+
+
+def _is_full(items: list[Item], size: int) -> bool:
+    """Whether no further item may share a task run with these: their number, or their record's length."""
+    return len(items) >= size or len(items) * item_size(items[-1].call.name) > MESSAGE_LIMIT
 
 
 def _settle(future: asyncio.Future[Any], error: BaseException) -> None:
@@ -224,9 +241,9 @@ def _settle(future: asyncio.Future[Any], error: BaseException) -> None:
 
 
 @asynccontextmanager
-async def bulk_runs(session: Session, size: int) -> AsyncGenerator[Runner]:
+async def bulk_runs(session: Session, size: int, made: MadeRuns | None = None) -> AsyncGenerator[Runner]:
     """A runner that lets up to `size` ready steps of one kind share a task run of the current flow run."""
-    runner = BulkRunner(session, size)
+    runner = BulkRunner(session, size, made)
     try:
         yield runner
     except BaseException:
@@ -236,4 +253,4 @@ async def bulk_runs(session: Session, size: int) -> AsyncGenerator[Runner]:
         await runner.drain()
         context = FlowRunContext.get()
         if context is not None and context.flow_run is not None:
-            await flush_local_server(context.flow_run.id, runner.task_runs)
+            await flush_local_server(context.flow_run.id, runner.made.task_runs)

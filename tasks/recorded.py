@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from uuid import UUID
 
 from prefect import get_client
@@ -13,7 +14,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
 
-__all__ = ["FINAL_STATES", "count_task_runs", "flush_local_server", "wait_until_recorded"]
+__all__ = ["FINAL_STATES", "MadeRuns", "count_task_runs", "flush_local_server", "wait_until_recorded"]
 
 logger = logging.getLogger("reflexion.prefect")
 
@@ -21,6 +22,13 @@ FINAL_STATES = [s.value for s in (StateType.COMPLETED, StateType.FAILED, StateTy
 
 STALLED = 30.0
 """Seconds without a further record after which waiting ends."""
+
+
+@dataclass
+class MadeRuns:
+    """Counts the task runs a flow run made, for those who wait until they are recorded."""
+
+    task_runs: int = 0
 
 
 async def count_task_runs(client: PrefectClient, flow_run: UUID) -> int:

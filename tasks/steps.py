@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,13 +13,15 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
+from prefect.states import Completed
 
 from reflexion.errors import RetryableError
 from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
 from tasks.caching import SERIALIZER, StepKeyPolicy, StepLocks, StepStorage, adopt
-from tasks.recorded import flush_local_server
+from tasks.recorded import MadeRuns, flush_local_server
+from tasks.records import COMPLETED, JUDGED_BY_MODEL, StepRecord, write_message
 
 __all__ = ["STEP_TASKS", "evaluate", "memorize", "reflect", "task_runs", "trial"]
 
@@ -56,8 +59,11 @@ def _step(name: StepName, description: str) -> Task[[StepCall], Any]:
         cache_result_in_memory=False,
         log_prints=False,
     )
-    async def step(call: StepCall) -> dict[str, Any] | None:
-        return adopt(call, await perform(call))
+    async def step(call: StepCall) -> State[Any]:
+        started = time.time()
+        output = await perform(call)
+        record = StepRecord(call.name, COMPLETED, started, time.time() - started, output=output)
+        return Completed(data=adopt(call, output), message=write_message([record], started))
 
     return step
 
@@ -76,12 +82,16 @@ STEP_TASKS: dict[StepName, Task[[StepCall], Any]] = {
 
 
 @asynccontextmanager
-async def task_runs(session: Session) -> AsyncGenerator[Runner]:
+async def task_runs(session: Session, made: MadeRuns | None = None) -> AsyncGenerator[Runner]:
     """A runner that makes each step a task run of the current flow run.
 
     Expensive steps are cached by Prefect under the step's own key, for their time to live; identical
     ones under way at once are computed once.
+
+    Args:
+        made: counts the task runs made.
     """
+    made = made or MadeRuns()
     cache, locks = session.cache, None
     steps = dict(STEP_TASKS)
     if cache is not None:
@@ -100,12 +110,13 @@ async def task_runs(session: Session) -> AsyncGenerator[Runner]:
                 persist_result=True,
             )
 
-    made = 0
+    # A cached verdict's record does not tell that a model stands behind it; a tag does.
+    judge = steps["evaluate"].with_options(tags=[JUDGED_BY_MODEL])
 
     async def run(call: StepCall) -> StepOutput | None:
-        nonlocal made
-        made += 1
-        await steps[call.step](call)
+        made.task_runs += 1
+        by_model = call.step == "evaluate" and call.evaluator.config.get("model") is not None
+        await (judge if by_model else steps[call.step])(call)
         forget_results()
         return call.output if call.executed else call.restored
 
@@ -116,7 +127,7 @@ async def task_runs(session: Session) -> AsyncGenerator[Runner]:
             await locks.drain()
         context = FlowRunContext.get()
         if context is not None and context.flow_run is not None:
-            await flush_local_server(context.flow_run.id, made)
+            await flush_local_server(context.flow_run.id, made.task_runs)
 
 
 def forget_results() -> None:
