@@ -30,6 +30,8 @@ app = App(
 # Named, not imported: `reflexion run` must not wait for what only `reflexion eval` needs.
 app.command("flows.commands.evaluate:evaluate", name="eval")
 app.command("flows.commands.run:run", name="run")
+app.command("flows.commands.cache:app", name="cache")
+app.command("flows.commands.memory:app", name="memory")
 app.command("flows.commands.doctor:doctor", name="doctor")
 
 

@@ -16,7 +16,16 @@ from reflexion.errors import ConfigurationError
 from reflexion.memory.base import EvictionPolicy, Memory, MemoryLimits, MemoryStats, Query
 from reflexion.memory.store import Store, StoredMemory
 
-__all__ = ["EvictionPolicy", "Memory", "MemoryLimits", "MemoryStats", "Query", "make_limits", "open_memory"]
+__all__ = [
+    "EvictionPolicy",
+    "Memory",
+    "MemoryLimits",
+    "MemoryStats",
+    "Query",
+    "make_limits",
+    "open_memory",
+    "sqlite_path",
+]
 
 _SUFFIXES = {".sqlite", ".sqlite3", ".db"}
 
@@ -71,7 +80,7 @@ def _open_store(url: str, limits: MemoryLimits, wait: float) -> tuple[Store, int
         from reflexion.memory.redis_store import RedisStore
 
         return RedisStore(url, limits, wait), 4
-    path = _sqlite_path(url)
+    path = sqlite_path(url)
     if path is not None:
         from reflexion.memory.sqlite_store import SqliteStore
 
@@ -81,7 +90,8 @@ def _open_store(url: str, limits: MemoryLimits, wait: float) -> tuple[Store, int
     )
 
 
-def _sqlite_path(url: str) -> Path | None:
+def sqlite_path(url: str) -> Path | None:
+    """The file of a memory's URL, or None when it is not one of SQLite."""
     if url[:7].lower() == "sqlite:":
         rest = url[7:]
         # As SQLAlchemy writes it: three slashes before a relative path, four before an absolute one.
