@@ -42,12 +42,17 @@ IDENTITY = (
     "model",
     "reflector",
     "judge",
+    "escalate",
     "strategy",
     "actor",
     "evaluator",
     "max_trials",
     "temperature",
+    "max_completion_tokens",
     "seed",
+    "omega",
+    "transfer",
+    "reveal_answers",
 )
 """Parameters in which a resumed run must agree with what it was; others (concurrency …) may change."""
 
