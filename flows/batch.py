@@ -17,6 +17,7 @@ from reflexion.session import Session
 from reflexion.steps import Runner, StepObserver
 from tasks.bulk import bulk_runs
 from tasks.recorded import MadeRuns
+from tasks.limits import llm_gate
 from tasks.steps import task_runs
 
 __all__ = ["OBSERVERS", "PROGRESS", "batch_evaluation"]
@@ -61,6 +62,7 @@ async def batch_evaluation(parameters: BatchParameters) -> BatchResult:
         result = await execute_batch(
             parameters,
             runner=runner,
+            gate=await llm_gate(),
             observers=(*OBSERVERS.get(), watch),
             progress=watch,
         )
