@@ -229,7 +229,7 @@ def _money(s: Summary) -> Chart:
     costs = {f"{u.role}: {u.model}": u.usage.cost_usd for u in s.usage if u.usage.cost_usd is not None}
     saved = "an unknown sum" if s.cost_saved_usd is None else f"${s.cost_saved_usd:.4f}"
     text = f"${s.cost_usd:.4f} were spent; the cache saved {saved}."
-    return _bars("money", "US dollars by role and model", text, costs, "{:.4f}")
+    return _bars("money", "US dollars by role and model", text, costs, "{:.3g}")
 
 
 def _cache(s: Summary) -> Chart:

@@ -93,6 +93,9 @@ def test_an_episode_opens_into_trials_feedback_reflections_and_changes(page: Pag
     page.get_by_role("searchbox", name="Text").fill("hard-7")
     opener = page.get_by_role("button", name="hard-7")
     expect(opener).to_have_attribute("aria-expanded", "false")
+    expect(page.locator("#rows tr").first.locator(".number")).to_have_text(
+        ["3", "3", "750", "0.0050", "1.50", "0 of 8"]
+    )
     opener.click()
     expect(opener).to_have_attribute("aria-expanded", "true")
     assert page.locator(".trial h4").all_inner_texts() == [

@@ -12,7 +12,7 @@
     ["Trials", TRIALS, (row) => row[TRIALS]],
     ["Failure", FAILURE, (row) => row[FAILURE] ?? ""],
     ["Tokens", TOKENS, (row) => number.format(row[TOKENS])],
-    ["Cost, $", COST, (row) => (row[COST] === null ? "unknown" : row[COST].toFixed(4))],
+    ["Cost, $", COST, (row) => money(row[COST])],
     ["Seconds", SECONDS, (row) => row[SECONDS].toFixed(2)],
     ["Cached", CACHED, (row) => `${row[CACHED]} of ${row[STEPS]}`],
   ];
@@ -21,6 +21,8 @@
   const state = { order: null, down: false, page: 0, shown: [], open: new Set() };
 
   function name(row) { return row[REPEAT] ? `${row[ID]} ~${row[REPEAT]}` : row[ID]; }
+
+  function money(cost) { return cost === null ? "unknown" : cost === 0 ? "0" : cost < 0.01 ? cost.toPrecision(2) : cost.toFixed(4); }
 
   // Everything a model wrote passes through here, as text and never as HTML.
   function el(tag, attributes = {}, ...children) {
