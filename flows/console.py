@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -21,8 +22,14 @@ __all__ = ["BatchProgress", "print_result"]
 class BatchProgress:
     """A live bar with solved, failed and cached counts and tokens; a line now and then without a terminal."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, resume: Callable[[str], str] | None = None) -> None:
+        """
+        Args:
+            console: where to write; None: stderr.
+            resume: the command line that carries on with the run of a name.
+        """
         self.console = console or Console(stderr=True)
+        self._resume = resume
         self.folder: RunFolder | None = None
         self.solved = self.failed = self.errors = self.cached = self.steps = 0
         self.spent = Usage()
@@ -50,7 +57,7 @@ class BatchProgress:
 
     def say(self, text: str) -> None:
         """A line for people."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def started(self, folder: RunFolder, total: int, done: int) -> None:
         """The run begins."""
@@ -59,6 +66,9 @@ class BatchProgress:
             self.say(folder.repaired)
         if done:
             self.say(f"Resuming {folder.path}: {done} of {total} episodes are done.")
+        elif self._resume is not None:
+            # Told at the start: a process that is killed says nothing at its end.
+            self.say(f"Run {folder.name}. If it is stopped, resume it with: {self._resume(folder.name)}")
         self._task = self._bar.add_task(folder.name, total=total, completed=done, counts="")
 
     def finished(self, episode: Episode) -> None:
@@ -115,6 +125,12 @@ def _figures(s: Summary) -> list[str]:
         f"Tokens: {s.tokens.prompt:,} prompt + {s.tokens.completion:,} completion spent, "
         f"{s.tokens.saved:,} saved by the cache   cost: {cost}"
     )
+    reused, fresh = s.lessons.reused, s.lessons.fresh
+    if reused.episodes:
+        lines.append(
+            f"Reflections: {reused.episodes} episodes with reused ones, {reused.solved} of them solved; "
+            f"{fresh.episodes} with fresh ones, {fresh.solved} solved"
+        )
     t = s.response_time
     if t.p50 is not None and t.p95 is not None and t.p99 is not None:
         lines.append(f"Response time: p50 {t.p50:.2f} s, p95 {t.p95:.2f} s, p99 {t.p99:.2f} s")

@@ -108,8 +108,8 @@ async def explain_runs(
 
 
 def _compared(step: StepName, trial: int, a: CachedStep | None, b: CachedStep | None) -> StepComparison:
-    sides: tuple[tuple[Side, CachedStep | None], ...] = (("a", a), ("b", b))
-    gone = [side for side, entry in sides if entry is None]
+    sides: dict[Side, CachedStep | None] = {"a": a, "b": b}
+    gone: list[Side] = [side for side, entry in sides.items() if entry is None]
     found: list[FieldDifference] = []
     if a is not None and b is not None:
         found = [FieldDifference(field=name, a=left, b=right) for name, left, right in _differences(a.fields, b.fields)]

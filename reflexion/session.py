@@ -59,15 +59,13 @@ class Session:
     """The actor's model as it was asked for."""
     concurrency: int | None = None
     """Episodes at a time that suit the model, or None."""
-    memory_url: str | None = None
-    """Of a memory that outlives the run; None: the run has its own."""
     memory_limits: MemoryLimits | None = None
-    """What the run's memory may hold; None: as many lessons of a problem as a trial sees."""
+    """What the run's own memory may hold, if it has one."""
     budget: Budget | None = None
     """What the run may spend."""
 
     async def bind_run(self, name: str, folder: Path, stack: AsyncExitStack, spent: Summary | None = None) -> None:
-        """Tell the runtime which run it serves, and open the run's memory.
+        """Tell the runtime which run it serves, and open the run's own memory if no other was named.
 
         Args:
             spent: figures of the run so far, if it is resumed: they count against its budget.
@@ -76,8 +74,9 @@ class Session:
             self.budget.cost += spent.cost_usd or 0.0
             self.budget.tokens += spent.tokens.prompt + spent.tokens.completion
         self.runtime.run = name
-        url = self.memory_url or f"sqlite:{folder / 'memory.sqlite'}"
-        self.runtime.memory = await open_owned_memory(url, self.runtime.options.omega, stack, self.memory_limits)
+        if self.runtime.memory is None:
+            url = f"sqlite:{folder / 'memory.sqlite'}"
+            self.runtime.memory = await open_owned_memory(url, stack, self.memory_limits)
 
     @property
     def runner(self) -> Runner:
@@ -163,6 +162,7 @@ async def open_agent_session(
 ) -> AsyncGenerator[Session]:
     """Open the parts a `ReflexionAgent` needs; what is opened here is closed here."""
     from reflexion.cache import MemoryStepCache
+    from reflexion.memory.base import MemoryLimits
     from reflexion.settings import Settings
 
     settings = Settings()
@@ -172,7 +172,7 @@ async def open_agent_session(
         reflector = opener.get(models.get("reflector"), actor)
         judge = opener.get(models.get("judge"), actor)
         if isinstance(memory, str):
-            memory = await open_owned_memory(memory, options.omega, stack)
+            memory = await open_owned_memory(memory, stack, MemoryLimits(per_problem=options.omega))
         if cache is None or cache is True:
             store: StepCache | None = MemoryStepCache()
         elif cache is False:
@@ -233,6 +233,9 @@ async def open_session(
         reflector, judge = opener.get(roles.reflector), opener.get(roles.judge)
         actors = {spec: opener.get(spec) for spec in roles.actors}
         cache = await open_owned_cache(parameters.cache or settings.cache, stack) if parameters.use_cache else None
+        limits = _memory_limits(batch) if batch is not None else None
+        # A memory that outlives the run is opened first: what is wrong with it shows before anything is made.
+        shared = (batch.memory or settings.memory) if batch is not None else None
         runtime = Runtime(
             options=parameters.options(),
             actor=lambda index: actors[roles.actor_for(index, parameters.max_trials)],
@@ -245,6 +248,7 @@ async def open_session(
             ),
             observers=tuple(observers),
             dataset=dataset,
+            memory=await open_owned_memory(shared, stack, limits) if shared else None,
             budget=_prompt_budget(parameters.prompt_tokens, (*actors.values(), reflector)),
         )
         if batch is not None and batch.reflect_batch > 1:
@@ -268,8 +272,7 @@ async def open_session(
             _ttl(parameters.ttl or settings.ttl),
             spec=roles.actors[0],
             concurrency=getattr(actors[roles.actors[0]], "suggested_concurrency", None),
-            memory_url=(batch.memory or settings.memory) if batch is not None else None,
-            memory_limits=_memory_limits(parameters),
+            memory_limits=limits,
             budget=budget,
         )
 
@@ -282,8 +285,8 @@ def _prompt_budget(tokens: int | None, models: Iterable[LLM]) -> TokenBudget | N
     return TokenBudget(tokens) if tokens is not None else None
 
 
-def _memory_limits(parameters: BatchParameters | EpisodeParameters) -> MemoryLimits | None:
-    """What a batch says its memory may hold; a single problem has none.
+def _memory_limits(p: BatchParameters) -> MemoryLimits:
+    """What a batch says its memory may hold.
 
     Raises:
         ConfigurationError: the age is no duration.
@@ -291,9 +294,7 @@ def _memory_limits(parameters: BatchParameters | EpisodeParameters) -> MemoryLim
     from reflexion.cache.ttl import parse_duration
     from reflexion.memory import make_limits
 
-    if not isinstance(parameters, BatchParameters):
-        return None
-    p, age = parameters, parameters.memory_max_age
+    age = p.memory_max_age
     return make_limits(
         per_problem=p.memory_per_problem or p.omega,
         entries=p.memory_entries,
@@ -418,14 +419,11 @@ def open_model(
     )
 
 
-async def open_owned_memory(
-    url: str, omega: int, stack: AsyncExitStack, limits: MemoryLimits | None = None
-) -> Memory:
+async def open_owned_memory(url: str, stack: AsyncExitStack, limits: MemoryLimits | None) -> Memory:
     """A memory that is closed with the stack."""
     from reflexion.memory import open_memory
-    from reflexion.memory.base import MemoryLimits
 
-    memory = open_memory(url, limits or MemoryLimits(per_problem=omega))
+    memory = open_memory(url, limits)
     stack.push_async_callback(memory.aclose)
     return memory
 

@@ -71,7 +71,7 @@ def evaluate(
 
 def run_with_progress(parameters: BatchParameters, settings: Settings, *, direct: bool, verbose: bool) -> BatchResult:
     """Run a batch while a bar shows how it goes on; an interrupt says how to resume."""
-    with BatchProgress() as progress:
+    with BatchProgress(resume=resume_command) as progress:
         try:
             if direct:
                 return asyncio.run(execute_batch(parameters, settings=settings, progress=progress))
