@@ -88,7 +88,6 @@ def test_a_million_lines(capsys: pytest.CaptureFixture[str]) -> None:
             print(f"{label:16} {row['open']:8.3f} {row['job']:8.3f} {row['problems']:9} {row['peak_mb']:8.1f}")
         print(f"indexing and checking: {size / rows['first opening']['open']:.0f} MB/s")
     assert rows["shard 37/100"]["problems"] == LINES // 100
-    for label, row in list(rows.items())[1:]:
-        assert row["open"] < OPEN_SECONDS, label
-    assert rows["opening"]["peak_mb"] < PEAK_MB
-    assert rows["shard 37/100"]["peak_mb"] < PEAK_MB
+    for label, row in rows.items():
+        assert row["peak_mb"] < PEAK_MB, label
+        assert row["open"] < OPEN_SECONDS or label == "first opening", label

@@ -23,8 +23,8 @@ __all__ = ["GzipLines", "MappedLines"]
 _BOM = b"\xef\xbb\xbf"
 _RESIDENT = 8 * 2**20
 """Bytes of the map that may be resident before they are given back."""
-_FAULT = 64 * 2**10
-"""Bytes the kernel maps around one touched page."""
+_FAULT = 512 * 2**10
+"""Bytes one touched page may make resident: kernels map what lies around it in the page cache too."""
 
 
 def _parse(path: Path, number: int, raw: bytes) -> Mapping[str, Any]:
