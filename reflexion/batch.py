@@ -6,9 +6,10 @@ The same engine serves direct runs and flows; they differ in the runner that car
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from reflexion import errors
 from reflexion.config import BatchParameters, EpisodeParameters
-from reflexion.errors import RunFailedError
+from reflexion.errors import RunFailedError, StorageError
 from reflexion.loop import run_episode
 from reflexion.runs import RunFolder, check_run_name, default_run_name
 from reflexion.session import Gate, Session, check_problems, open_session, raise_if_fatal, spec_of
@@ -200,7 +201,6 @@ async def execute_batch(
     sampler = ProcessSampler()
     sampler.start()
     spec = spec_of(parameters, settings)
-    name = parameters.name or run_name or default_run_name(dataset.name, spec, parameters.strategy, datetime.now())
     root = Path(parameters.runs) if parameters.runs else settings.runs
     record = parameters.model_dump(mode="json", exclude={"name"}) | {
         "llm": spec,
@@ -208,6 +208,10 @@ async def execute_batch(
         "dataset_digest": dataset.digest,
     }
     async with AsyncExitStack() as stack:
+        name = parameters.name or run_name
+        if name is None:
+            usual = default_run_name(dataset.name, spec, parameters.strategy, datetime.now())
+            name = stack.enter_context(_new_name(root, usual))
         session = await stack.enter_async_context(
             open_session(
                 parameters,
@@ -250,6 +254,31 @@ async def execute_batch(
             kind(plan.stopped.message)
         )
     return BatchResult(folder=folder.path, summary=summary)
+
+
+@contextmanager
+def _new_name(root: Path, name: str) -> Generator[str]:
+    """The name, numbered if a run has it: two that begin in the same second must not become one.
+
+    The folder is made at once, so that no other process takes it, and removed if nothing comes of it.
+
+    Raises:
+        StorageError: the folder cannot be made.
+    """
+    for number in itertools.count(1):
+        chosen = name if number == 1 else f"{name}-{number}"
+        try:
+            (root / chosen).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as exc:
+            raise StorageError(f"{root / chosen}: the run's folder cannot be made ({exc.strerror or exc})") from exc
+        try:
+            yield chosen
+        finally:
+            with suppress(OSError):
+                (root / chosen).rmdir()
+        return
 
 
 def _mark_rest(plan: Plan) -> None:
