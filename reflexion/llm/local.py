@@ -127,6 +127,9 @@ def _serve(weights: Path) -> str:
             params.ui = False
             # Kept states of earlier prompts: up to 8 GiB by default, for little on prompts this short.
             params.cache_ram_mib = 0
+            # Threads that wait by spinning starve each other, and us, as soon as a core is wanted elsewhere.
+            params.cpuparams.poll = 0
+            params.cpuparams_batch.poll = 0
             try:
                 server = xllamacpp.Server(params)
             except (RuntimeError, ValueError, OSError) as exc:
@@ -202,7 +205,9 @@ class LocalLLM:
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request; the first call of a process starts the server. See `LLM.chat`."""
         chat = self._chat or await self._open()
-        return await chat.chat(request)
+        reply = await chat.chat(request)
+        # The server calls the model by the file's path, which is nobody's business.
+        return reply.model_copy(update={"model": self.model})
 
     async def aclose(self) -> None:
         """Close the connections. The server stays for the next model on these weights, until exit."""
