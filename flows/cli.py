@@ -32,6 +32,8 @@ app.command("flows.commands.evaluate:evaluate", name="eval")
 app.command("flows.commands.run:run", name="run")
 app.command("flows.commands.cache:app", name="cache")
 app.command("flows.commands.memory:app", name="memory")
+app.command("flows.commands.monitor:monitor", name="monitor")
+app.command("flows.commands.server:server", name="server")
 app.command("flows.commands.doctor:doctor", name="doctor")
 
 
