@@ -34,6 +34,8 @@ app.command("flows.commands.cache:app", name="cache")
 app.command("flows.commands.memory:app", name="memory")
 app.command("flows.commands.monitor:monitor", name="monitor")
 app.command("flows.commands.server:server", name="server")
+app.command("flows.commands.report:report", name="report")
+app.command("flows.commands.report:compare", name="compare")
 app.command("flows.commands.doctor:doctor", name="doctor")
 
 

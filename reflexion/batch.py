@@ -44,6 +44,9 @@ __all__ = [
 ADAPTIVE_EPISODES = 128
 """Episodes under way when the number of calls adapts itself: enough to keep any endpoint busy."""
 
+REPORTED_EPISODES = 10_000
+"""Episodes up to which a run ends with its report.html; `reflexion report` makes larger ones."""
+
 RunnerFactory = Callable[[Session], AbstractAsyncContextManager[Runner]]
 
 
@@ -198,8 +201,6 @@ async def execute_batch(
     settings = settings or Settings()
     started, began = time.perf_counter(), time.time()
     dataset = dataset_of(parameters)
-    sampler = ProcessSampler()
-    sampler.start()
     spec = spec_of(parameters, settings)
     root = Path(parameters.runs) if parameters.runs else settings.runs
     record = parameters.model_dump(mode="json", exclude={"name"}) | {
@@ -208,6 +209,7 @@ async def execute_batch(
         "dataset_digest": dataset.digest,
     }
     async with AsyncExitStack() as stack:
+        sampler = stack.enter_context(ProcessSampler())
         name = parameters.name or run_name
         if name is None:
             usual = default_run_name(dataset.name, spec, parameters.strategy, datetime.now())
@@ -246,6 +248,10 @@ async def execute_batch(
                 granularity=parameters.steps_per_task_run,
                 expensive=("python",),
             )
+    if summary.episodes <= REPORTED_EPISODES:
+        from reflexion.report import write_report
+
+        await asyncio.to_thread(write_report, folder.path)
     if plan.stopped is not None and not plan.stopped.fatal:
         return BatchResult(folder=folder.path, summary=summary, stopped=plan.stopped.message)
     if plan.stopped is not None:
@@ -294,7 +300,6 @@ def _peak(sampler: ProcessSampler) -> float | None:
     from reflexion.telemetry.sampler import MEGABYTE
 
     sampler.sample()
-    sampler.stop()
     return sampler.peak / MEGABYTE if sampler.peak is not None else None
 
 
