@@ -7,6 +7,7 @@ interrupted. With `--json`, stdout carries one JSON object and nothing else.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -47,6 +48,10 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE  # its message is printed already
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read stdout has had enough (`| head`); the interpreter must not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
     except InputError as exc:
         return fail(exc, EXIT_USAGE)
     except ReflexionError as exc:
