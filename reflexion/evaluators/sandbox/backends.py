@@ -8,7 +8,6 @@ import shutil
 import stat
 import sys
 import sysconfig
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -98,7 +97,7 @@ def command(plan: Plan, fd: int) -> list[str]:
         OSError: bubblewrap is asked for and not installed.
     """
     package = str(Path(__file__).parent.resolve())
-    python = [str(_interpreter()), "-I", "-S", "-B", "-c", _BOOT, package, str(fd), json.dumps(asdict(plan))]
+    python = [str(_interpreter()), "-I", "-S", "-B", "-c", _BOOT, package, str(fd), json.dumps(plan._asdict())]
     if plan.backend != "bubblewrap":
         return python
     program = shutil.which("bwrap")

@@ -100,7 +100,7 @@ class Sandbox:
                 return self._chosen
             if self._closed:
                 raise SandboxError("the sandbox is closed")
-            candidates: tuple[Backend, ...] = (self._wanted,) if self._wanted else BACKENDS
+            candidates: tuple[Backend, ...] = BACKENDS if self._wanted is None else (self._wanted,)
             for backend in candidates:
                 try:
                     zygote = _Zygote(backend, self._limits, slot=self._slots[-1])

@@ -7,19 +7,17 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 try:
     from . import kernel
 except (ImportError, OSError, AttributeError):  # no ctypes, or not Linux
     kernel = None
 
-__all__ = ["Layers", "Plan", "build_root", "confine", "enter_namespaces"]
+__all__ = ["Layers", "Plan", "build_root", "confine", "enter_namespaces", "prepare"]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How this sandbox is built; see `sandbox/backends.py`, which makes it.
 
     Attributes:
@@ -47,16 +45,15 @@ class Plan:
         return self.backend != "limits"
 
 
-@dataclass
-class Layers:
-    """Which layers hold, as the host tells the user."""
+class Layers(NamedTuple):
+    """Which layers hold, as the host tells the user; `landlock` is its version, 0 without."""
 
     seccomp: bool = False
     landlock: int = 0
 
     def as_message(self) -> dict[str, Any]:
         """For the channel."""
-        return {"seccomp": self.seccomp, "landlock": self.landlock}
+        return self._asdict()
 
 
 def enter_namespaces(plan: Plan) -> None:
@@ -133,7 +130,7 @@ def confine(plan: Plan, wall: float, scratch: str | None, *, untrusted: bool) ->
         scratch: the only folder it may write to; None: none.
         untrusted: whether it will run the solution; the tests' process keeps to limits and filters.
     """
-    layers = Layers()
+    filtered, landlock = False, 0
     if untrusted and plan.namespaced:
         assert kernel is not None and scratch is not None
         kernel.unshare(kernel.CLONE_NEWNS)
@@ -147,7 +144,7 @@ def confine(plan: Plan, wall: float, scratch: str | None, *, untrusted: bool) ->
         os.setresuid(number, number, number)
     _limit(plan, wall)
     if kernel is None:
-        return layers
+        return Layers()
     with contextlib.suppress(OSError):
         kernel.undumpable()
     with contextlib.suppress(OSError):
@@ -156,12 +153,23 @@ def confine(plan: Plan, wall: float, scratch: str | None, *, untrusted: bool) ->
         kernel.no_new_privileges()
     if untrusted and not plan.namespaced:
         with contextlib.suppress(OSError):
-            layers.landlock = kernel.landlock(plan.readable, [scratch] if scratch else [])
+            landlock = kernel.landlock(plan.readable, [scratch] if scratch else [])
     with contextlib.suppress(OSError):
-        processes = plan.processes > 0 and plan.namespaced
-        kernel.seccomp(processes=processes, own_pid=None if plan.namespaced else os.getpid())
-        layers.seccomp = True
-    return layers
+        kernel.seccomp(processes=_may_fork(plan), own_pid=None if plan.namespaced else os.getpid())
+        filtered = True
+    return Layers(filtered, landlock)
+
+
+def _may_fork(plan: Plan) -> bool:
+    # Without a namespace that takes them along, processes could be left behind.
+    return plan.processes > 0 and plan.namespaced
+
+
+def prepare(plan: Plan) -> None:
+    """Do once, before forking, what every `confine` would do again."""
+    if kernel is not None and plan.namespaced:
+        with contextlib.suppress(OSError):
+            kernel.seccomp_program(processes=_may_fork(plan), own_pid=None)
 
 
 def _limit(plan: Plan, wall: float) -> None:

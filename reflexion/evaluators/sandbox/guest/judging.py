@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import traceback
 from typing import Any
 
 __all__ = ["SOLUTION", "Interruption", "describe_failure", "run_tests"]
@@ -28,9 +27,11 @@ def describe_failure(exc: BaseException, origin: str, code: str) -> dict[str, An
     if isinstance(exc, SyntaxError) and exc.filename == SOLUTION:
         line = exc.lineno
     else:
-        for frame, number in traceback.walk_tb(exc.__traceback__):
-            if frame.f_code.co_filename == SOLUTION:
-                line = number
+        step = exc.__traceback__
+        while step is not None:
+            if step.tb_frame.f_code.co_filename == SOLUTION:
+                line = step.tb_lineno
+            step = step.tb_next
     lines = code.splitlines()
     message = exc.msg if isinstance(exc, SyntaxError) else _message(exc)
     return {

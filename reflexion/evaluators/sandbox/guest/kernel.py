@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 __all__ = [
     "CLONE_NEWIPC",
@@ -29,6 +29,7 @@ __all__ = [
     "reap_orphans_here",
     "remount_read_only",
     "seccomp",
+    "seccomp_program",
     "setns",
     "undumpable",
     "unshare",
@@ -46,7 +47,8 @@ _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _SIGKILL = 9
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_X86 = platform.machine() == "x86_64"
+_MACHINE = os.uname().machine
+_X86 = _MACHINE == "x86_64"
 
 
 def _check(result: int, call: str) -> int:
@@ -193,9 +195,22 @@ def seccomp(*, processes: bool, own_pid: int | None) -> None:
     Raises:
         OSError: the kernel has no such filter, or the machine's call numbers are not known.
     """
-    arch = _ARCH.get(platform.machine())
+    raw = seccomp_program(processes=processes, own_pid=own_pid)
+    program = _Fprog(len(raw) // 8, raw)
+    no_new_privileges()
+    _check(_libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(program), 0, 0), "seccomp")
+
+
+@lru_cache(maxsize=1)
+def seccomp_program(*, processes: bool, own_pid: int | None) -> bytes:
+    """The filter's code. Made once before forking where it does not depend on the process.
+
+    Raises:
+        OSError: the machine's call numbers are not known.
+    """
+    arch = _ARCH.get(_MACHINE)
     if arch is None:
-        raise OSError(f"no system call numbers for {platform.machine()}")
+        raise OSError(f"no system call numbers for {_MACHINE}")
     code: list[tuple[int, int, int, int]] = [
         (_LD, 0, 0, 4),
         (_JEQ, 1, 0, arch),
@@ -232,10 +247,7 @@ def seccomp(*, processes: bool, own_pid: int | None) -> None:
             body = [(_LD, 0, 0, 24), (_JEQ, 0, 1, command), (_RET, 0, 0, _EPERM), (_LD, 0, 0, 0)]
             code.extend([(_JEQ, 0, len(body), _FCNTL[index]), *body])
     code.append((_RET, 0, 0, _ALLOW))
-    raw = b"".join(struct.pack("HBBI", *line) for line in code)
-    program = _Fprog(len(code), raw)
-    no_new_privileges()
-    _check(_libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(program), 0, 0), "seccomp")
+    return b"".join(struct.pack("HBBI", *line) for line in code)
 
 
 _FS_READ = 0b1101  # execute, read a file, read a folder

@@ -12,12 +12,10 @@ import contextlib
 import gc
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,11 +34,10 @@ GONE = 3
 _PATIENCE = 1.0
 """Seconds a checker has for its verdict once the solver was stopped."""
 _PRELOADED = (
-    "abc", "array", "bisect", "calendar", "cmath", "collections", "contextlib", "copy", "csv", "dataclasses",
-    "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "io", "itertools", "json",
-    "math", "numbers", "operator", "pprint", "queue", "random", "re", "statistics", "string", "textwrap",
-    "threading", "types", "typing", "unittest", "uuid",
+    "bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq", "itertools",
+    "json", "math", "operator", "random", "re", "string", "typing",
 )  # fmt: skip
+"""What solutions import most. More would make every fork dearer."""
 
 
 def main(fd: int, plan: Plan) -> None:
@@ -77,7 +74,7 @@ class _Zygote:
         self._host = host
         self._plan = plan
         self._own_namespace = own_namespace
-        self._scratch = None if plan.namespaced else tempfile.mkdtemp(prefix="reflexion-sandbox-")
+        self._scratch = None if plan.namespaced else _new_folder(None)
         if not plan.namespaced and isolation.kernel is not None:
             isolation.kernel.reap_orphans_here()
         for name in _PRELOADED:
@@ -89,6 +86,7 @@ class _Zygote:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
+        isolation.prepare(plan)
         gc.collect()
         gc.freeze()
 
@@ -103,7 +101,7 @@ class _Zygote:
             return
         finally:
             if self._scratch is not None:
-                shutil.rmtree(self._scratch, ignore_errors=True)
+                _remove(self._scratch)
 
     def _serve_one(self, wall: float) -> None:
         near, far = socket.socketpair()
@@ -126,7 +124,7 @@ class _Zygote:
         end = self._wait(alive, solver, checker, deadline)
         os.close(alive)
         if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _remove(scratch)
         Channel(self._host, 1 << 20).send({"done": True, "started": bool(told_all), **end})
 
     def _fork(self, child: Callable[[], None], close: tuple[Any, ...], *, own_processes: bool = False) -> int:
@@ -156,7 +154,7 @@ class _Zygote:
     def _new_scratch(self) -> str | None:
         if self._scratch is None:
             return None
-        folder = tempfile.mkdtemp(dir=self._scratch)
+        folder = _new_folder(self._scratch)
         if self._plan.user is not None:
             os.chmod(self._scratch, 0o711)  # noqa: PTH101, S103 - only to pass through
             os.chown(folder, self._plan.user, self._plan.user)
@@ -240,6 +238,21 @@ class _Zygote:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
+
+
+# These two need modules that would make every fork dearer; with namespaces nothing is written to the disk.
+
+
+def _new_folder(parent: str | None) -> str:
+    import tempfile
+
+    return tempfile.mkdtemp(prefix="reflexion-sandbox-", dir=parent)
+
+
+def _remove(folder: str) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _children() -> list[int]:
