@@ -103,8 +103,8 @@ class Endpoint:
         pool = _pools.setdefault(asyncio.get_running_loop(), {})
         pooled = pool.get((self._url, self.key))
         if pooled is None:
-            # The SDK loads its resources lazily, which takes seconds: not on the event loop.
-            await asyncio.to_thread(import_module, "openai.resources.chat")
+            # Loading the SDK takes a second: not on the event loop.
+            await asyncio.to_thread(import_module, "openai")
             pooled = pool.get((self._url, self.key))
         if pooled is None:
             pooled = pool[self._url, self.key] = _Pooled(self._new_client())
@@ -125,6 +125,8 @@ class Endpoint:
     def _new_client(self) -> AsyncOpenAI:
         import openai
 
+        from reflexion.llm.transport import sharded_transport
+
         # Keep as many connections alive as the limiter may use: each new one costs a handshake.
         limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=None, max_keepalive_connections=1000)
         return openai.AsyncOpenAI(
@@ -132,5 +134,7 @@ class Endpoint:
             api_key=self.key,
             max_retries=0,
             timeout=None,  # callers time each attempt as a whole, which per-read timeouts do not
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=None),
+            http_client=openai.DefaultAsyncHttpxClient(
+                limits=limits, timeout=None, transport=sharded_transport(limits)
+            ),
         )
