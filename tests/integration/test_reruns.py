@@ -16,7 +16,15 @@ from tests.support.evals import CALLS, ENGINES, Engine, episodes, evaluate, writ
 from tests.waiting import wait_until
 
 
-@pytest.fixture(params=[pytest.param(e, marks=() if e == "direct" else pytest.mark.prefect) for e in ENGINES])
+PREFECT = [
+    pytest.mark.prefect,
+    # Prefect's own clients are still open when the event loop of a flow run ends.
+    pytest.mark.filterwarnings("ignore:unclosed (<socket|transport):ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(params=[pytest.param(e, marks=() if e == "direct" else PREFECT) for e in ENGINES])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param != "direct":
         request.getfixturevalue("prefect_server")
@@ -63,6 +71,9 @@ def test_a_second_run_calls_nothing_whatever_its_ttl(
     assert steps["trial"].saved.total + steps["reflect"].saved.total == second.summary.tokens.saved
 
 
+@pytest.mark.prefect
+@pytest.mark.filterwarnings("ignore:unclosed (<socket|transport):ResourceWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_engines_share_their_entries(
     prefect_server: Any, openai_endpoint: ScriptedEndpoint, cache: str, tmp_path: Path
 ) -> None:
