@@ -39,6 +39,9 @@ class LimitChange:
     why: str
 
 
+_SHORTEST_EPISODE = 0.1
+_LONGEST_COOL_DOWN = 60.0
+"""Seconds."""
 _SAMPLE = 8
 """Answers from which a share of 429s is worth reckoning with."""
 
@@ -76,7 +79,7 @@ class Limiter:
     async def acquire(self) -> None:
         """Wait for a slot and take it."""
         if self.in_use < self.limit and not self._waiters and self._may_start():
-            self.in_use += 1
+            self._start()
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -102,15 +105,18 @@ class Limiter:
         self.in_use -= 1
         self._wake()
 
-    def _may_start(self) -> bool:
-        return True
-
     def _wake(self) -> None:
         while self._waiters and self.in_use < self.limit and self._may_start():
             waiter = self._waiters.popleft()
             if not waiter.done():
-                self.in_use += 1
+                self._start()
                 waiter.set_result(None)
+
+    def _may_start(self) -> bool:
+        return True
+
+    def _start(self) -> None:
+        self.in_use += 1
 
 
 class AdaptiveLimiter(Limiter):
@@ -118,7 +124,11 @@ class AdaptiveLimiter(Limiter):
 
     A round is as many answered requests as the limit allows at a time. An episode of 429s lasts from
     the first one through the cool-down, which is what `Retry-After` says; requests that were under way
-    when it began belong to it. During the cool-down nothing is sent.
+    when it began belong to it. The slot of a refused request rests for the cool-down: whoever waits
+    for a slot would be refused as well. The others go on, since a pause of all would end in a burst.
+
+    From the first 429 on, requests begin evenly over the time of a round: those that were answered
+    together would otherwise be sent together, and be refused for coming at once, not for being many.
 
     Some endpoints answer 429 to a share of requests whatever the load. When cuts to under half of the
     limit leave that share where it was, they were of no use: they are undone, and that share is then
@@ -128,7 +138,8 @@ class AdaptiveLimiter(Limiter):
         start: the limit to begin with.
         ceiling: never exceeded.
         cool_down: seconds when the endpoint does not tell.
-        clock: monotonic seconds.
+        paced: whether requests are spread from the first 429 on.
+        clock: monotonic seconds, the same as `time.monotonic` in `release`.
     """
 
     adaptive = True
@@ -140,6 +151,7 @@ class AdaptiveLimiter(Limiter):
         start: int = 20,
         ceiling: int = 1000,
         cool_down: float = 1.0,
+        paced: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(start, endpoint)
@@ -147,8 +159,11 @@ class AdaptiveLimiter(Limiter):
         self._default_cool_down = cool_down
         self._clock = clock
         self._doubling = True
-        self._resume_at = 0.0
-        self._cut_at = -1.0
+        self._cut_at = self._episode_until = -1.0
+        self._paced = paced
+        self._seconds = 0.0
+        """Moving average of the time an answer takes."""
+        self._next_start = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._habit = 0.0
         self._cuts: list[_Cut] = []
@@ -168,14 +183,21 @@ class AdaptiveLimiter(Limiter):
         self._sampled_429 = 0
 
     async def acquire(self) -> None:
-        """Wait for a slot, and for the end of a cool-down, and take it."""
+        """Wait for a slot and take it."""
         await super().acquire()
         if self.in_use >= self.limit:
             self._saturated = True
 
     def release(self, outcome: Outcome, started: float, retry_after: float | None = None) -> None:
         """Give the slot back; the outcome moves the limit."""
-        self.in_use -= 1
+        cool_down = self._default_cool_down if retry_after is None else min(retry_after, _LONGEST_COOL_DOWN)
+        if outcome == "rate_limited" and cool_down > 0 and not self._habit:
+            asyncio.get_running_loop().call_later(cool_down, self._give_back)
+        else:
+            self.in_use -= 1
+        if outcome == "ok":
+            took = self._clock() - started
+            self._seconds += (took - self._seconds) * (0.1 if self._seconds else 1.0)
         if outcome != "cancelled":
             self._sampled += 1
             self._sampled_429 += outcome == "rate_limited"
@@ -183,7 +205,7 @@ class AdaptiveLimiter(Limiter):
             self._round += 1
             if outcome == "rate_limited":
                 self._round_429 += 1
-                self._rate_limited(retry_after)
+                self._rate_limited(cool_down)
             elif outcome == "failed":
                 self._round_failed += 1
         if self._round >= self.limit:
@@ -209,7 +231,11 @@ class AdaptiveLimiter(Limiter):
 
     # -- 429s --------------------------------------------------------------------------------------
 
-    def _rate_limited(self, retry_after: float | None) -> None:
+    def _give_back(self) -> None:
+        self.in_use -= 1
+        self._wake()
+
+    def _rate_limited(self, cool_down: float) -> None:
         if self._habit:
             # One request proves nothing against a habit: wait for enough of a round to tell.
             enough = self._round >= max(10, self.limit // 2)
@@ -217,17 +243,18 @@ class AdaptiveLimiter(Limiter):
                 return
             self._habit = 0.0
         now = self._clock()
+        if now < self._episode_until:
+            return
         if self._sampled >= _SAMPLE:
             self._cuts.append(_Cut(self._limit, self._sampled, self._sampled_429))
         self._doubling = False
         if self._useless_cuts():
             return
-        self._resume_at = now + min(self._default_cool_down if retry_after is None else retry_after, 60.0)
         self._cut_at = now
+        self._episode_until = now + max(cool_down, _SHORTEST_EPISODE)
         self._change(max(self._limit * 0.8, 1.0), "429")
         self._begin_round()
         self._begin_sample()
-        self._schedule()
 
     def _useless_cuts(self) -> bool:
         if len(self._cuts) < 4:
@@ -252,22 +279,27 @@ class AdaptiveLimiter(Limiter):
             _changes.append(change)
             log.info("%s: %d requests at a time, was %d (%s)", self.endpoint, self.limit, old, why)
 
-    # -- cool-down ---------------------------------------------------------------------------------
+    # -- pacing ------------------------------------------------------------------------------------
 
     def _may_start(self) -> bool:
-        if self._clock() >= self._resume_at:
+        if not self._paced or self._doubling or self._habit:
             return True
-        self._schedule()
+        wait = self._next_start - self._clock()
+        if wait <= 0:
+            return True
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._next)
         return False
 
-    def _schedule(self) -> None:
-        if self._timer is None and self._waiters:
-            delay = max(0.0, self._resume_at - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay + 0.001, self._resume)
-
-    def _resume(self) -> None:
+    def _next(self) -> None:
         self._timer = None
         self._wake()
+
+    def _start(self) -> None:
+        super()._start()
+        # A little faster than even, so that pacing itself never keeps the limit from being reached.
+        gap = self._seconds / (self._limit * 1.25)
+        self._next_start = max(self._next_start, self._clock() - gap) + gap
 
 
 _limiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, int | None], Limiter]] = (

@@ -95,7 +95,7 @@ def test_shares_lose_and_invent_nothing(prompt, completion, parts, cost, unknown
 def test_a_limiter_keeps_its_bounds_and_its_slots(rounds):
     async def play():
         clock = [0.0]
-        limiter = AdaptiveLimiter("e", ceiling=100, clock=lambda: clock[0])
+        limiter = AdaptiveLimiter("e", ceiling=100, paced=False, clock=lambda: clock[0])
         for outcome, wanted in rounds:
             clock[0] += 100.0
             count = min(wanted, limiter.limit)
@@ -103,7 +103,7 @@ def test_a_limiter_keeps_its_bounds_and_its_slots(rounds):
                 await limiter.acquire()
             assert limiter.in_use == count
             for _ in range(count):
-                limiter.release(outcome, clock[0], 1.0)
+                limiter.release(outcome, clock[0], 0.0)
             assert 1 <= limiter.limit <= 100
             assert limiter.in_use == 0
 

@@ -35,7 +35,7 @@ async def clean_round(limiter, clock):
 
 async def test_starts_at_20_and_doubles_per_clean_round():
     clock = Clock()
-    limiter = AdaptiveLimiter("e", clock=clock)
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False)
     limits = [limiter.limit]
     for _ in range(3):
         await clean_round(limiter, clock)
@@ -45,8 +45,8 @@ async def test_starts_at_20_and_doubles_per_clean_round():
 
 async def test_after_the_first_429_it_grows_by_5_percent():
     clock = Clock()
-    limiter = AdaptiveLimiter("e", clock=clock, start=100)
-    await run_round(limiter, clock, ["rate_limited"], retry_after=1.0)
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=100)
+    await run_round(limiter, clock, ["rate_limited"], retry_after=0.0)
     assert limiter.limit == 80
     clock.now += 2
     await clean_round(limiter, clock)
@@ -57,28 +57,61 @@ async def test_after_the_first_429_it_grows_by_5_percent():
 
 async def test_one_episode_of_429s_cuts_once():
     clock = Clock()
-    limiter = AdaptiveLimiter("e", clock=clock, start=100)
-    await run_round(limiter, clock, ["rate_limited"] * 60, retry_after=1.0)
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=100)
+    await run_round(limiter, clock, ["rate_limited"] * 60, retry_after=0.0)
     assert limiter.limit == 80
     clock.now += 2
-    await run_round(limiter, clock, ["rate_limited"] * 60, retry_after=1.0)
+    await run_round(limiter, clock, ["rate_limited"] * 60, retry_after=0.0)
     assert limiter.limit == 64
     assert [c.why for c in limiter.changes] == ["429", "429"]
 
 
-async def test_nothing_is_sent_during_the_cool_down():
-    limiter = AdaptiveLimiter("e", start=4)
+async def test_the_slot_of_a_refused_request_rests_and_the_others_go_on():
+    limiter = AdaptiveLimiter("e", start=5, paced=False)
     loop = asyncio.get_running_loop()
     started = loop.time()
-    await limiter.acquire()
+    for _ in range(5):
+        await limiter.acquire()
     limiter.release("rate_limited", started, 0.15)
+    assert limiter.limit == 4
+    limiter.release("ok", started)
+    limiter.release("ok", started)
+    await limiter.acquire()
+    assert loop.time() - started < 0.1
     await limiter.acquire()
     assert loop.time() - started >= 0.15
 
 
+async def test_more_429s_during_the_cool_down_are_the_same_episode():
+    clock = Clock()
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=100, cool_down=1.0)
+    for after, limit in ((0.0, 80), (0.5, 80), (0.4, 80), (0.2, 64)):
+        clock.now += after
+        await limiter.acquire()
+        limiter.release("rate_limited", clock.now, None)
+        assert limiter.limit == limit
+
+
+async def test_after_a_429_requests_begin_evenly():
+    limiter = AdaptiveLimiter("e", start=10)
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    for outcome in ("ok", "rate_limited"):
+        await limiter.acquire()
+        limiter.release(outcome, now - 0.2, 0.001)
+    assert limiter.limit == 8
+    began = []
+    for _ in range(5):
+        await limiter.acquire()
+        began.append(loop.time())
+    gap = 0.2 / (8 * 1.25)
+    assert began[-1] - began[0] >= 3 * gap
+    assert limiter.in_use >= 5
+
+
 async def test_server_errors_stop_growth_without_cutting():
     clock = Clock()
-    limiter = AdaptiveLimiter("e", clock=clock)
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False)
     await run_round(limiter, clock, ["ok"] * 19 + ["failed"])
     assert limiter.limit == 20
     await clean_round(limiter, clock)
@@ -87,7 +120,7 @@ async def test_server_errors_stop_growth_without_cutting():
 
 async def test_a_limit_that_is_not_reached_does_not_grow():
     clock = Clock()
-    limiter = AdaptiveLimiter("e", clock=clock)
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False)
     for _ in range(100):
         await run_round(limiter, clock, ["ok"] * 5)
     assert limiter.limit == 20
@@ -95,12 +128,12 @@ async def test_a_limit_that_is_not_reached_does_not_grow():
 
 async def test_it_never_falls_below_one_or_grows_beyond_its_ceiling():
     clock = Clock()
-    limiter = AdaptiveLimiter("e", clock=clock, start=2)
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=2)
     for _ in range(20):
         await run_round(limiter, clock, ["rate_limited"], retry_after=0.0)
         clock.now += 1
     assert limiter.limit == 1
-    limiter = AdaptiveLimiter("e", clock=clock, start=20, ceiling=50)
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=20, ceiling=50)
     for _ in range(5):
         await clean_round(limiter, clock)
     assert limiter.limit == 50
@@ -108,7 +141,7 @@ async def test_it_never_falls_below_one_or_grows_beyond_its_ceiling():
 
 async def test_429s_that_do_not_follow_the_load_are_a_habit_not_a_limit():
     clock = Clock()
-    limiter = AdaptiveLimiter("e", clock=clock, start=100)
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=100)
     third = ["ok", "ok", "rate_limited"]
     for _ in range(12):
         await run_round(limiter, clock, (third * limiter.limit)[: limiter.limit], retry_after=0.0)
@@ -125,7 +158,7 @@ async def test_429s_that_do_not_follow_the_load_are_a_habit_not_a_limit():
 async def test_changes_are_remembered_and_logged(caplog):
     caplog.set_level(logging.INFO, logger="reflexion.llm.limits")
     clock = Clock()
-    limiter = AdaptiveLimiter("http://endpoint/v1", clock=clock)
+    limiter = AdaptiveLimiter("http://endpoint/v1", clock=clock, paced=False)
     await clean_round(limiter, clock)
     (change,) = limiter.changes
     assert (change.endpoint, change.old, change.new, change.why) == ("http://endpoint/v1", 20, 40, "clean round")
