@@ -1,0 +1,89 @@
+"""Start-up: how soon `reflexion run` makes its first LLM call, and what watching a run costs."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from benchmarks.harness import ROOT, clean_environment
+from reflexion.telemetry import PerformanceMonitor
+from reflexion.testing import ScriptedEndpoint
+from reflexion.types import Trial, Usage
+
+ROUNDS = 5
+STEPS_PER_EPISODE = 6
+"""Steps of a two-trial episode: twice trial and evaluate, once reflect and memorize."""
+
+
+def seconds_of_import(module: str) -> float:
+    """Wall time of a fresh interpreter that imports a module."""
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, env=clean_environment())
+    return time.perf_counter() - begun
+
+
+def seconds_to_first_call() -> float:
+    """Wall time from the start of `reflexion run` to the arrival of its first request."""
+    arrived: list[float] = []
+
+    def answer(prompt: str) -> str:
+        arrived.append(time.perf_counter())
+        return "42"
+
+    with ScriptedEndpoint(answer) as endpoint, tempfile.TemporaryDirectory() as home:
+        environment = clean_environment() | {
+            "OPENAI_BASE_URL": endpoint.url,
+            "OPENAI_API_KEY": "unused",
+            "HOME": home,
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [
+            sys.executable,
+            "-c",
+            "from flows.cli import main; main()",
+            "run",
+            "What is six times seven?",
+            "--answer",
+            "42",
+        ]
+        begun = time.perf_counter()
+        subprocess.run(
+            [*command, "--llm", "mock", "--no-cache"], check=True, env=environment, cwd=home, stdout=subprocess.DEVNULL
+        )
+    return arrived[0] - begun
+
+
+def first_call_ratio(rounds: int = ROUNDS) -> float:
+    """Median time to the first call over the median time of `import openai`, measured in turns."""
+    pairs = [(seconds_to_first_call(), seconds_of_import("openai")) for _ in range(rounds)]
+    return statistics.median(call for call, _ in pairs) / statistics.median(bare for _, bare in pairs)
+
+
+def monitor_cost(steps: int = 20_000) -> float:
+    """Seconds of processor time `PerformanceMonitor` takes for one step."""
+    output = Trial(index=1, answer="42", usage=Usage(prompt=40, completion=5, calls=1), seconds=0.2)
+    with PerformanceMonitor() as monitor:
+        monitor.record_step("trial", output, 0.2)
+        begun = time.process_time()
+        for _ in range(steps):
+            monitor.record_step("trial", output, 0.2)
+        return (time.process_time() - begun) / steps
+
+
+def monitor_share(rows: list[dict[str, Any]]) -> float:
+    """The monitor's share of the processor time of the cheapest run here, where it weighs most.
+
+    Its sampler of memory keeps itself below half a percent of one processor, which is added in full.
+    """
+    episode = min(row["client_ms"] for row in rows if row["name"].startswith("ours") and row["calls"]) / 1000
+    return monitor_cost() * STEPS_PER_EPISODE / episode + 0.005
+
+
+if __name__ == "__main__":
+    print(f"first call / import openai: {first_call_ratio():.2f} (load {os.getloadavg()[0]:.1f})")
+    print(f"monitor: {monitor_cost() * 1e6:.1f} µs a step")
