@@ -11,7 +11,7 @@ import sysconfig
 from pathlib import Path
 from typing import Literal
 
-from reflexion.evaluators.sandbox.guest.isolation import Plan
+from reflexion.evaluators.sandbox.guest.isolation import SCRATCH, Plan
 from reflexion.evaluators.sandbox.model import Limits
 
 __all__ = ["BACKENDS", "Backend", "command", "make_plan"]
@@ -24,7 +24,7 @@ BACKENDS: tuple[Backend, ...] = ("bubblewrap", "namespaces", "limits")
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
 _BOOT = (
     "import sys, json; sys.path.insert(0, sys.argv[1]); "
-    "from guest.isolation import Plan; from guest.zygote import main; del sys.path[0]; "
+    "from guest.isolation import SCRATCH, Plan; from guest.zygote import main; del sys.path[0]; "
     "main(int(sys.argv[2]), Plan(**json.loads(sys.argv[3])))"
 )
 _FIRST_USER, _USERS = 61184, 4336
@@ -106,6 +106,9 @@ def command(plan: Plan, fd: int) -> list[str]:
     options = ["--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     # As root, a user namespace would only get in the way of changing to another user.
     options += ["--cap-add", "ALL"] if plan.user is not None else ["--unshare-user"]
+    # Folders bubblewrap makes on the way to another are open to its own user only.
+    for parent in sorted({str(q) for path in plan.readable for q in Path(path).parents} - {"/"}):
+        options += ["--perms", "0755", "--dir", parent]
     for path in plan.readable:
         if Path(path).is_symlink():
             options += ["--symlink", str(Path(path).readlink()), path]
@@ -115,5 +118,6 @@ def command(plan: Plan, fd: int) -> list[str]:
         options += ["--tmpfs", path, "--remount-ro", path]
     for name in ("null", "zero", "random", "urandom"):
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-    options += ["--proc", "/proc", "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--clearenv"]  # noqa: S108
+    options += ["--proc", "/proc", "--perms", "0755", "--dir", SCRATCH]
+    options += ["--remount-ro", "/", "--chdir", "/", "--clearenv"]
     return [program, *options, "--", *python]

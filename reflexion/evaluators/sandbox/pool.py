@@ -50,7 +50,7 @@ class Sandbox:
         self, limits: Limits | None = None, *, backend: Backend | None = None, size: int | None = None
     ) -> None:
         self._limits = limits or Limits()
-        self._wanted = backend
+        self._wanted: Backend | None = backend
         self._size = size or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
         self._lock = threading.Lock()
         self._chosen: Backend | None = None

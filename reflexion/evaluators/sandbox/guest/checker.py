@@ -29,6 +29,7 @@ _LIBRARY = frozenset(
     ]
 )
 """Modules whose names a test may take for granted because the solution imports them."""
+_TYPES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, type(None))
 
 
 class SolverGone(Interruption):
@@ -140,6 +141,8 @@ class Caller:
         self._remotes: dict[int, Remote] = {}
         self._callbacks: dict[int, Callable[..., Any]] = {}
         self._exceptions: dict[tuple[str, str], type[BaseException]] = {}
+        self._lent: dict[tuple[str, str], Any] = {("builtins", kind.__name__): kind for kind in _TYPES}
+        """Library objects the solution may give back as themselves: those it got, and the types of data."""
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function there; exceptions are raised here as the nearest class that is known here.
@@ -185,21 +188,23 @@ class Caller:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            self._channel.send(request)
-            while True:
-                answer = _mapping(self._channel.receive())
-                if "cb" in answer:
-                    self._channel.send(self._call_back(answer))
-                    continue
-                if "e" in answer:
-                    raise self._exception(_mapping(answer["e"]))
-                return answer
+            answer = self._exchange(request)
         except (ChannelClosedError, ConnectionError) as exc:
             raise SolverGone from exc
         except MessageTooLargeError as exc:
             raise SolverGone("OutputLimit", str(exc)) from exc
         except (ValueError, RecursionError) as exc:
             raise DecodeError(str(exc)) from exc
+        if "e" in answer:
+            raise self._exception(_mapping(answer["e"]))
+        return answer
+
+    def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request, serve what the solver asks meanwhile, and receive the answer."""
+        self._channel.send(request)
+        while "cb" in (answer := _mapping(self._channel.receive())):
+            self._channel.send(self._call_back(answer))
+        return answer
 
     def _call_back(self, request: dict[str, Any]) -> dict[str, Any]:
         function = self._callbacks[request["cb"]]
@@ -228,6 +233,7 @@ class Caller:
         if callable(value):
             library = isinstance(module, str) and module.partition(".")[0] in sys.stdlib_module_names
             if library and isinstance(name, str) and _lookup(cast(str, module), name) is value:
+                self._lent[cast(str, module), name] = value
                 return ["x", module, name]
             if not isinstance(value, type):
                 return ["cb", self._export(value)]
@@ -243,6 +249,9 @@ class Caller:
 
     def _resolve(self, parts: list[Any]) -> Any:
         match parts:
+            case ["x", str(module), str(name), int(number)]:
+                lent = self._lent.get((module, name), _MISSING)
+                return self._resolve(["h", number, name]) if lent is _MISSING else lent
             case ["h", int(number), str(kind)]:
                 return self._remotes.setdefault(number, Remote(self, ["h", number, kind[:100]]))
             case ["cb", int(number)]:
@@ -288,7 +297,7 @@ class Caller:
             if known is None:
                 continue
             for own in reversed(pairs[:position]):
-                made: type[BaseException] = type(own[1], (known,), {})
+                made = cast(type[BaseException], type(own[1], (known,), {}))
                 known = self._exceptions[own] = made
             return known
         return Exception

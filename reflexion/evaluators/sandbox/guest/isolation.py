@@ -14,7 +14,10 @@ try:
 except (ImportError, OSError, AttributeError):  # no ctypes, or not Linux
     kernel = None
 
-__all__ = ["Layers", "Plan", "build_root", "confine", "enter_namespaces", "prepare"]
+__all__ = ["SCRATCH", "Layers", "Plan", "build_root", "confine", "enter_namespaces", "prepare"]
+
+SCRATCH = "/tmp"  # noqa: S108 - inside, where each solver has an empty one of its own
+"""The one folder a solver may write to, where it has a root of its own."""
 
 
 class Plan(NamedTuple):
@@ -102,7 +105,7 @@ def build_root(plan: Plan) -> None:
     for name in ("null", "zero", "random", "urandom"):
         os.close(os.open(f"{root}/dev/{name}", os.O_CREAT | os.O_WRONLY))
         kernel.bind_read_only(f"/dev/{name}", f"{root}/dev/{name}", device=True)
-    os.mkdir(root + "/tmp")  # noqa: PTH102, S108
+    os.mkdir(root + SCRATCH)  # noqa: PTH102
     kernel.pivot_root(root)
     kernel.remount_read_only("/")
 

@@ -83,10 +83,8 @@ class _Solver:
             return ["E", _lineage(value)]
         if isinstance(value, type(sys)):
             return ["m", value.__name__]
-        module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-        if callable(value) and isinstance(module, str) and isinstance(name, str) and module != "solution":
-            return ["x", module, name]
-        return self._encode(value)
+        library = _library_name(value)
+        return self._encode(value) if library is None else ["x", *library]
 
     def _call(self, request: dict[str, Any]) -> Any:
         function = self._decode(request["f"])
@@ -123,7 +121,9 @@ class _Solver:
     def _refer(self, value: Any) -> Any:
         if id(value) in self._callbacks:
             return ["cb", self._callbacks[id(value)]]
-        return self._handle(value)
+        handle = self._handle(value)
+        library = _library_name(value)
+        return handle if library is None else ["x", *library, handle[1]]
 
     def _handle(self, value: Any) -> Any:
         number = self._ids.get(id(value))
@@ -186,6 +186,15 @@ class _Solver:
         except Exception:  # noqa: BLE001 - the arguments are whatever the solution put there
             args = [failure["message"]]
         return {"lineage": _lineage(type(exc)), "args": args, "failure": failure}
+
+
+def _library_name(value: Any) -> tuple[str, str] | None:
+    """Module and name of a function or class that is not the solution's own."""
+    if not callable(value):
+        return None
+    owner = getattr(value, "__objclass__", value)
+    module, name = getattr(owner, "__module__", None), getattr(value, "__qualname__", None)
+    return (module, name) if isinstance(module, str) and isinstance(name, str) and module != "solution" else None
 
 
 def _lineage(kind: type[BaseException]) -> list[tuple[str, str]]:

@@ -166,7 +166,7 @@ class _Zygote:
         self._host.close()
         if self._own_namespace is not None:
             os.close(self._own_namespace)
-        layers = isolation.confine(self._plan, wall, scratch or "/tmp", untrusted=True)  # noqa: S108 - its own tmpfs
+        layers = isolation.confine(self._plan, wall, scratch or isolation.SCRATCH, untrusted=True)
         channel = Channel(sock, self._plan.message)
         channel.send(layers.as_message())
         os.write(told, b"1")

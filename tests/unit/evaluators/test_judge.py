@@ -1,0 +1,156 @@
+"""A language model as the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+
+from reflexion.errors import MalformedReplyError
+from reflexion.evaluators import resolve_evaluator
+from reflexion.evaluators.judge import parse_judge, read_preference, read_vote
+from reflexion.llm.base import LLM, ChatReply, ChatRequest
+from reflexion.types import Evaluation, Problem, Trial, Usage
+
+PROBLEM = Problem(id="p", prompt="Capital of France?", answer="Paris")
+OPEN = Problem(id="p", prompt="Write a haiku.")
+
+
+class Scripted:
+    """Answers each request by a function and keeps the requests."""
+
+    model = "judge-model"
+    identity: ClassVar[dict[str, Any]] = {"model": "judge-model"}
+
+    def __init__(self, answer: Callable[[int, ChatRequest], str]) -> None:
+        self.answer = answer
+        self.requests: list[ChatRequest] = []
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        self.requests.append(request)
+        text = self.answer(len(self.requests) - 1, request)
+        return ChatReply(text=text, model=self.model, usage=Usage(prompt=10, completion=5, calls=1, cost_usd=0.5))
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def judge(spec: str, model: LLM, problem: Problem = OPEN, answer: str = "text", **options: Any) -> Evaluation:
+    evaluator = resolve_evaluator(spec, problem, judge=model, **options)
+    return await evaluator.evaluate(problem, Trial(index=2, answer=answer))
+
+
+async def test_a_rubric_verdict_and_its_cost() -> None:
+    model = Scripted(lambda n, r: '{"reason": "Too long.", "score": 4, "passed": false}')
+    evaluation = await judge("judge:rubric=Be short, be kind.", model)
+    assert (evaluation.passed, evaluation.score, evaluation.feedback) == (False, 0.4, "Too long.")
+    assert evaluation.usage == Usage(prompt=10, completion=5, calls=1, cost_usd=0.5)
+    assert evaluation.model == "judge-model"
+    (request,) = model.requests
+    assert request.role == "judge" and request.json_schema is not None
+    assert "Be short, be kind." in request.messages[-1].content
+
+
+async def test_the_majority_decides_and_each_vote_is_asked_for_itself() -> None:
+    votes = ["true", "false", "true"]
+    model = Scripted(lambda n, r: f'{{"reason": "r{n}", "score": 8, "passed": {votes[n]}}}')
+    evaluation = await judge("judge:3", model)
+    assert evaluation.passed and evaluation.details["votes_passed"] == 2
+    assert evaluation.usage.calls == 3
+    assert len({r.salt for r in model.requests}) == 3
+    assert all(r.sampling.temperature for r in model.requests)
+
+
+async def test_a_tie_fails() -> None:
+    model = Scripted(lambda n, r: f'{{"reason": "r", "score": 5, "passed": {"true" if n else "false"}}}')
+    assert not (await judge("judge:2", model)).passed
+
+
+@pytest.mark.parametrize(
+    ("preferred", "passed", "score"),
+    [("ours", True, 1.0), ("reference", False, 0.0), ("first", True, 0.5), ("tie", True, 0.5)],
+)
+async def test_pairwise_is_asked_in_both_orders(preferred: str, passed: bool, score: float) -> None:
+    def answer(n: int, request: ChatRequest) -> str:
+        ours_first = request.messages[-1].content.index("Lyon") < request.messages[-1].content.index("Paris")
+        better = {
+            "ours": "A" if ours_first else "B",
+            "reference": "B" if ours_first else "A",
+            "first": "A",
+            "tie": "tie",
+        }
+        return f'{{"reason": "because", "better": "{better[preferred]}"}}'
+
+    model = Scripted(answer)
+    evaluation = await judge("judge:pairwise", model, PROBLEM, "Lyon")
+    assert (evaluation.passed, evaluation.score) == (passed, score)
+    assert len(model.requests) == 2
+
+
+def test_pairwise_needs_a_reference() -> None:
+    model = Scripted(lambda n, r: "")
+    reason = resolve_evaluator("judge:pairwise", OPEN, judge=model).check(OPEN)
+    assert reason is not None and "answer" in reason
+    assert resolve_evaluator("judge", OPEN, judge=model).check(OPEN) is None
+
+
+async def test_the_reason_does_not_give_the_reference_away() -> None:
+    model = Scripted(lambda n, r: '{"reason": "It is paris, not Lyon.", "score": 0, "passed": false}')
+    hidden = await judge("judge", model, PROBLEM, "Lyon")
+    assert "paris" not in hidden.feedback.lower() and "Lyon" in hidden.feedback
+    assert "paris" in (await judge("judge", model, PROBLEM, "Lyon", reveal_answers=True)).feedback
+
+
+async def test_agreement_with_the_reference_is_noted() -> None:
+    model = Scripted(lambda n, r: '{"reason": "", "score": 10, "passed": true}')
+    assert (await judge("judge", model, PROBLEM, "Paris")).details["exact_match"] is True
+    assert (await judge("judge", model, PROBLEM, "Lyon")).details["exact_match"] is False
+    assert "exact_match" not in (await judge("judge", model)).details
+
+
+async def test_no_readable_verdict_is_an_error_not_a_verdict() -> None:
+    with pytest.raises(MalformedReplyError, match="judge-model"):
+        await judge("judge", Scripted(lambda n, r: "Hmm."))
+
+
+async def test_unreadable_votes_do_not_count() -> None:
+    model = Scripted(lambda n, r: "Hmm." if n == 0 else '{"passed": true, "score": 10, "reason": ""}')
+    evaluation = await judge("judge:2", model)
+    assert evaluation.passed and evaluation.details["votes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "passed"),
+    [
+        ('{"passed": true, "score": 10}', True),
+        ('```json\n{"passed": "yes"}\n```', True),
+        ('Sure! {"score": 3, "passed": false} Hope this helps.', False),
+        ('{"reason": "cut off", "passed": false, "sco', False),
+        ("passed: yes", True),
+        ("passed: true, or passed: false?", None),
+        ("[1]", None),
+        ("", None),
+    ],
+)
+def test_votes_are_read_tolerantly(reply: str, passed: bool | None) -> None:
+    vote = read_vote(reply)
+    assert (None if vote is None else vote.passed) is passed
+
+
+def test_preferences_are_read_tolerantly() -> None:
+    assert read_preference('{"better": "a", "reason": "x"}') == ("A", "x")
+    assert read_preference('better: "TIE"') == ("tie", "")
+    assert read_preference("B or A") is None
+
+
+def test_options() -> None:
+    options = parse_judge("pairwise,5,rubric=a, b")
+    assert (options.mode, options.votes, options.rubric) == ("pairwise", 5, "a, b")
+
+
+def test_what_changes_verdicts_is_in_the_key() -> None:
+    model = Scripted(lambda n, r: "")
+    configs = [resolve_evaluator(s, PROBLEM, judge=model).config for s in ("judge", "judge:3", "judge:rubric=x")]
+    assert len({str(c) for c in configs}) == 3
+    assert all(c["model"] == model.identity for c in configs)

@@ -1,0 +1,139 @@
+"""Feedback and verdicts on Python answers, from real runs in the sandbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reflexion.datasets import open_dataset
+from reflexion.evaluators import describe_sandbox, resolve_evaluator
+from reflexion.types import Evaluation, Problem, Trial
+
+LARGEST = Problem(
+    id="p",
+    prompt="Write largest(numbers).",
+    entry_point="largest",
+    visible_tests=("assert largest([3, 9, 2]) == 9", "assert largest([1]) == 1"),
+    tests="assert largest([3, 9, 2]) == 9\nassert largest([-7531, -8642]) == -7531\n",
+)
+HIDDEN = LARGEST.model_copy(update={"visible_tests": ()})
+
+
+async def judge(problem: Problem, answer: str, timeout: float = 5.0, **options: Any) -> Evaluation:
+    evaluator = resolve_evaluator("python", problem, timeout=timeout, **options)
+    assert evaluator.check(problem) is None
+    return await evaluator.evaluate(problem, Trial(index=1, answer=answer))
+
+
+async def test_a_right_answer_passes() -> None:
+    evaluation = await judge(LARGEST, "Here:\n```python\ndef largest(numbers):\n    return max(numbers)\n```")
+    assert evaluation.passed and evaluation.visible_passed and evaluation.failure_class is None
+
+
+async def test_a_failing_visible_test_is_shown_with_what_it_got() -> None:
+    evaluation = await judge(LARGEST, "def largest(numbers):\n    return min(numbers)\n")
+    assert evaluation.failure_class == "WrongAnswer" and evaluation.visible_passed is False
+    assert evaluation.feedback == "assert largest([3, 9, 2]) == 9\n  got 2, wanted 9"
+
+
+async def test_an_exception_names_the_line() -> None:
+    evaluation = await judge(LARGEST, "def largest(numbers):\n    return numbers[10]\n")
+    assert evaluation.failure_class == "IndexError"
+    assert "in your line 2: return numbers[10]" in evaluation.feedback
+
+
+async def test_hidden_tests_decide_and_are_never_quoted() -> None:
+    evaluation = await judge(LARGEST, "def largest(numbers):\n    return max([0, *numbers])\n")
+    assert not evaluation.passed and evaluation.visible_passed is True
+    assert evaluation.feedback == "The tests you know pass, but a hidden test failed: wrong result."
+    assert evaluation.failure_class == "WrongAnswer"
+
+
+async def test_values_of_hidden_tests_do_not_leak_through_errors() -> None:
+    code = "def largest(numbers):\n    if min(numbers) < 0:\n        raise ValueError(str(numbers))\n    return 9\n"
+    evaluation = await judge(LARGEST, code)
+    assert evaluation.failure_class == "ValueError" and "7531" not in evaluation.feedback
+    assert "in your line 3" in evaluation.feedback
+    code = code.replace("raise ValueError(str(numbers))", "return {}[numbers[0]]")
+    evaluation = await judge(LARGEST, code)
+    assert evaluation.failure_class == "KeyError" and "7531" not in evaluation.feedback
+
+
+async def test_without_visible_tests_the_solutions_own_error_is_told() -> None:
+    evaluation = await judge(HIDDEN, "def largest(numbers):\n    return len(None)\n")
+    assert evaluation.visible_passed is None
+    assert "TypeError: object of type 'NoneType' has no len()" in evaluation.feedback
+
+
+async def test_only_visible_tests_decide_when_there_are_no_others() -> None:
+    problem = LARGEST.model_copy(update={"tests": None})
+    assert (await judge(problem, "def largest(numbers):\n    return max(numbers)\n")).passed
+    evaluation = await judge(problem, "def largest(numbers):\n    return 9\n")
+    assert not evaluation.passed and evaluation.score == 0.5
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "told"),
+    [
+        ("def largest(numbers:\n    pass", "SyntaxError", "line 1"),
+        ("I cannot do that.", "SyntaxError", "cannot be run"),
+        ("def biggest(n): return 1", "NameError", "'largest'"),
+        ("import no_such_module\ndef largest(n): return 1", "ModuleNotFoundError", "no_such_module"),
+        ("raise SystemExit\ndef largest(n): return 1", "SystemExit", "cannot be run"),
+    ],
+)
+async def test_code_that_cannot_be_loaded(code: str, kind: str, told: str) -> None:
+    evaluation = await judge(LARGEST, code)
+    assert evaluation.failure_class == kind and told in evaluation.feedback
+
+
+async def test_an_endless_loop_is_a_timeout_that_names_the_test() -> None:
+    code = "def largest(numbers):\n    while len(numbers) > 1: pass\n    return numbers[0]\n"
+    evaluation = await judge(LARGEST, code, timeout=0.5)
+    assert evaluation.failure_class == "Timeout"
+    assert evaluation.feedback.startswith("assert largest([3, 9, 2]) == 9\n  did not come to its end")
+
+
+async def test_a_loop_in_a_hidden_test_only() -> None:
+    code = "def largest(numbers):\n    while numbers[0] < 0: pass\n    return max(numbers)\n"
+    evaluation = await judge(LARGEST, code, timeout=0.5)
+    assert evaluation.failure_class == "Timeout" and evaluation.visible_passed is True
+    assert "a hidden test did not come to its end" in evaluation.feedback and "7531" not in evaluation.feedback
+
+
+async def test_an_early_exit_is_no_success() -> None:
+    evaluation = await judge(HIDDEN, "import os\nos._exit(0)")
+    assert not evaluation.passed and evaluation.failure_class == "Exited"
+
+
+async def test_tests_that_need_the_solutions_process_can_be_asked_for() -> None:
+    problem = Problem(id="p", prompt="?", tests="assert abs(number - 3) < 1\n")
+    code = "class Number:\n    def __sub__(self, other): return 0\nnumber = Number()\n"
+    assert not (await judge(problem, code)).passed
+    evaluator = resolve_evaluator("python:in_process", problem, timeout=5.0)
+    evaluation = await evaluator.evaluate(problem, Trial(index=1, answer=code))
+    assert evaluation.passed and evaluation.details["in_process"] is True
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({}, "'tests' is missing"),
+        ({"tests": "x = 1\nassert (\n"}, "'tests' is not valid Python, line 2"),
+        ({"visible_tests": ("assert 1", "assert f( ==")}, "item 2"),
+    ],
+)
+def test_problems_that_cannot_be_judged(fields: dict[str, Any], named: str) -> None:
+    problem = Problem(id="p", prompt="?", **fields)
+    reason = resolve_evaluator("python", problem).check(problem)
+    assert reason is not None and named in reason
+
+
+def test_all_starter_problems_can_be_judged() -> None:
+    for problem in open_dataset("starter"):
+        assert resolve_evaluator(None, problem).check(problem) is None
+
+
+def test_the_sandbox_says_what_it_does_not_stop() -> None:
+    assert "Not stopped:" in describe_sandbox()
