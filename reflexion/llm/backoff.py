@@ -21,9 +21,14 @@ LASTING_ATTEMPTS = 3
 _FIRST, _MOST = 0.5, 30.0
 
 
-def backoff_seconds(attempt: int, error: BaseException | None) -> float:
-    """Seconds to wait after attempt number `attempt` (from 1): never less than the endpoint asks for."""
-    wait = random.uniform(0.0, min(_MOST, _FIRST * 2.0 ** (attempt - 1)))
+def backoff_seconds(failures: int, error: BaseException | None) -> float:
+    """Seconds to wait: never less than the endpoint asks for.
+
+    Args:
+        failures: how often the call failed without being told when to come back, this time included.
+        error: this failure.
+    """
+    wait = random.uniform(0.0, min(_MOST, _FIRST * 2.0 ** max(0, failures - 1)))
     if isinstance(error, RateLimitError) and error.retry_after is not None:
         # A little apart, for those who were all told the same time.
         return error.retry_after + min(wait, 0.25 * error.retry_after + 0.05)
@@ -55,12 +60,17 @@ async def retry_after_failure(
     from tenacity import AsyncRetrying, retry_if_exception_type
 
     pending: list[RetryableError] = [first]
+    untold = 0
 
     def error_of(state: RetryCallState) -> BaseException | None:
         return state.outcome.exception() if state.outcome else None
 
     def wait(state: RetryCallState) -> float:
-        return backoff_seconds(state.attempt_number, error_of(state))
+        nonlocal untold
+        error = error_of(state)
+        # Being told when to come back is no reason to stay away longer the next time.
+        untold += not (isinstance(error, RateLimitError) and error.retry_after is not None)
+        return backoff_seconds(untold, error)
 
     def stop(state: RetryCallState) -> bool:
         error = error_of(state)

@@ -42,6 +42,7 @@ class LimitChange:
 _SHORTEST_EPISODE = 0.1
 _LONGEST_COOL_DOWN = 60.0
 """Seconds."""
+_HABIT_SAMPLE = 30
 _SAMPLE = 8
 """Answers from which a share of 429s is worth reckoning with."""
 
@@ -208,26 +209,26 @@ class AdaptiveLimiter(Limiter):
                 self._rate_limited(cool_down)
             elif outcome == "failed":
                 self._round_failed += 1
-        if self._round >= self.limit:
+        # Refusals come back sooner than answers, so the beginning of a round says little of its share.
+        if self._round >= (max(self.limit, _HABIT_SAMPLE) if self._habit else self.limit):
             self._end_round()
         self._wake()
 
     def _end_round(self) -> None:
         share = self._round_429 / self._round
-        clean = self._round_failed == 0 and share <= self._tolerated
-        if self._habit and self._round >= 20 and share < self._habit / 2:
+        tolerated = self._habit * 1.5 + 0.05 if self._habit else 0.0
+        clean = self._round_failed == 0 and share <= tolerated
+        if self._habit and share > tolerated:
+            self._habit = 0.0
+        elif self._habit and share < self._habit / 2:
             self._habit = share if share > 0.02 else 0.0
         # A limit that was not reached has not been tried: growing it would prove nothing.
         if clean and self._saturated:
-            if not self._round_429:
+            if not self._round_429 and self._round >= _SAMPLE:
                 self._cuts.clear()
             factor, why = (2.0, "clean round") if self._doubling else (1.05, "clean round, +5 %")
             self._change(min(self._limit * factor, self._ceiling), why)
         self._begin_round()
-
-    @property
-    def _tolerated(self) -> float:
-        return self._habit * 1.5 + 0.05 if self._habit else 0.0
 
     # -- 429s --------------------------------------------------------------------------------------
 
@@ -237,16 +238,13 @@ class AdaptiveLimiter(Limiter):
 
     def _rate_limited(self, cool_down: float) -> None:
         if self._habit:
-            # One request proves nothing against a habit: wait for enough of a round to tell.
-            enough = self._round >= max(10, self.limit // 2)
-            if not enough or self._round_429 / self._round <= self._tolerated:
-                return
-            self._habit = 0.0
+            return  # what a round shows decides, not one answer
         now = self._clock()
         if now < self._episode_until:
             return
         if self._sampled >= _SAMPLE:
             self._cuts.append(_Cut(self._limit, self._sampled, self._sampled_429))
+            self._begin_sample()
         self._doubling = False
         if self._useless_cuts():
             return
@@ -254,7 +252,6 @@ class AdaptiveLimiter(Limiter):
         self._episode_until = now + max(cool_down, _SHORTEST_EPISODE)
         self._change(max(self._limit * 0.8, 1.0), "429")
         self._begin_round()
-        self._begin_sample()
 
     def _useless_cuts(self) -> bool:
         if len(self._cuts) < 4:
