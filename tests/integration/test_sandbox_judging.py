@@ -76,7 +76,7 @@ RIGHT = {
     ),
     "generators as results": (
         "def f(n):\n    while True:\n        yield n\n        n += 1",
-        "g = f(3)\nassert next(g) == 3 and next(g) == 4\nimport itertools\nassert list(itertools.islice(g, 2)) == [5, 6]",
+        "import itertools\ng = f(3)\nassert next(g) == 3\nassert list(itertools.islice(g, 2)) == [4, 5]",
     ),
     "exceptions": (
         "def f(x):\n    if x < 0: raise ValueError('negative', x)\n    return {}[x]",

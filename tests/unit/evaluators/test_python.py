@@ -51,11 +51,11 @@ async def test_hidden_tests_decide_and_are_never_quoted() -> None:
 
 
 async def test_values_of_hidden_tests_do_not_leak_through_errors() -> None:
-    code = "def largest(numbers):\n    if min(numbers) < 0:\n        raise ValueError(str(numbers))\n    return 9\n"
+    code = "def largest(numbers):\n    if numbers[0] < 0:\n        raise ValueError(numbers)\n    return max(numbers)\n"
     evaluation = await judge(LARGEST, code)
     assert evaluation.failure_class == "ValueError" and "7531" not in evaluation.feedback
     assert "in your line 3" in evaluation.feedback
-    code = code.replace("raise ValueError(str(numbers))", "return {}[numbers[0]]")
+    code = code.replace("raise ValueError(numbers)", "return {}[numbers[0]]")
     evaluation = await judge(LARGEST, code)
     assert evaluation.failure_class == "KeyError" and "7531" not in evaluation.feedback
 
