@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import uuid
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from reflexion.errors import ConfigurationError
 from reflexion.llm.base import LLM, Sampling
 from reflexion.loop import run_episode
 from reflexion.prompts import DEFAULT_PROMPTS, Prompts
-from reflexion.steps import EpisodeOptions, StepObserver, build_steps
+from reflexion.steps import EpisodeOptions, Runner, Runtime, StepObserver, build_steps
 from reflexion.types import Episode, Problem, Strategy
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from reflexion.evaluators.base import Evaluator
     from reflexion.loop import Steps
     from reflexion.memory.base import Memory
+    from reflexion.session import Session
     from reflexion.telemetry import PerformanceMonitor
 
 __all__ = ["ReflexionAgent"]
@@ -66,11 +70,63 @@ class _LoopThread:
                 self._runner = asyncio.Runner()
             return self._runner.run(coroutine)
 
+    @property
+    def started(self) -> bool:
+        """Whether there is a loop."""
+        return self._runner is not None
+
     def close(self) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._close()
+        else:  # a loop cannot be closed from inside another one
+            thread = threading.Thread(target=self._close, name="reflexion-agent-close")
+            thread.start()
+            thread.join()
+
+    def _close(self) -> None:
         with self._lock:
             if self._runner is not None:
                 self._runner.close()
                 self._runner = None
+
+
+class _Sessions:
+    """The opened parts of an agent, one set for each event loop: connections and locks belong to theirs."""
+
+    def __init__(self, opener: Callable[[], AbstractAsyncContextManager[Session]]) -> None:
+        self._opener = opener
+        self._opened: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, asyncio.Task[tuple[AsyncExitStack, Runtime, Runner]]
+        ] = weakref.WeakKeyDictionary()
+
+    async def steps(self) -> Steps:
+        """Steps for one call of the agent: an own run to the memory, or one call would not recall another's."""
+        loop = asyncio.get_running_loop()
+        opening = self._opened.get(loop)
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
+            opening = self._opened[loop] = asyncio.ensure_future(self._open())
+        _, runtime, runner = await asyncio.shield(opening)
+        return build_steps(replace(runtime, run=f"agent-{uuid.uuid4().hex}"), runner)
+
+    async def _open(self) -> tuple[AsyncExitStack, Runtime, Runner]:
+        stack = AsyncExitStack()
+        session = await stack.enter_async_context(self._opener())
+        return stack, session.runtime, session.runner
+
+    async def aclose(self) -> None:
+        """Close what the running event loop has opened."""
+        opening = self._opened.pop(asyncio.get_running_loop(), None)
+        if opening is not None:
+            stack, _, _ = await opening
+            await stack.aclose()
+
+
+def _release(thread: _LoopThread, sessions: _Sessions) -> None:
+    if thread.started:
+        thread.run(sessions.aclose())
+    thread.close()
 
 
 class ReflexionAgent:
@@ -124,22 +180,33 @@ class ReflexionAgent:
         api_key: str | None = None,
         concurrency: int = 20,
     ) -> None:
-        from reflexion.session import checked_options
+        from reflexion.session import checked_options, open_agent_session
 
         if concurrency < 1:
             raise ConfigurationError(f"concurrency must be at least 1, not {concurrency}")
         self._options = checked_options(max_trials=max_trials, strategy=strategy, sampling=sampling)
-        self._evaluator = evaluator
-        self._models = {"actor": llm, "reflector": reflector, "judge": judge}
         self._observers = (performance_monitor,) if performance_monitor is not None else ()
-        self._memory, self._cache, self._ttl = memory, cache, ttl
-        self._prompts, self._base_url, self._api_key = prompts, base_url, api_key
         self._concurrency = concurrency
         self._thread = _LoopThread()
-        self._stack: AsyncExitStack | None = None
-        self._steps: Steps | None = None
-        self._opened_in: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._sessions = _Sessions(
+            partial(
+                open_agent_session,
+                options=self._options,
+                models={"actor": llm, "reflector": reflector, "judge": judge},
+                evaluator=evaluator,
+                observers=self._observers,
+                memory=memory,
+                cache=cache,
+                ttl=ttl,
+                prompts=prompts,
+                base_url=base_url,
+                api_key=api_key,
+                concurrency=concurrency,
+            )
+        )
+        # The last one made is called first; at the interpreter's end it is too late for connections.
         weakref.finalize(self, self._thread.close)
+        weakref.finalize(self, _release, self._thread, self._sessions).atexit = False
 
     @property
     def options(self) -> EpisodeOptions:
@@ -163,12 +230,12 @@ class ReflexionAgent:
 
     async def arun(self, task: str | Problem) -> Episode:
         """As `run`, for async code."""
-        steps = await self._open()
+        steps = await self._sessions.steps()
         return await self._episode(steps, _problem(task, 1))
 
     async def arun_many(self, tasks: Iterable[str | Problem]) -> list[Episode]:
         """As `run_many`, for async code."""
-        steps = await self._open()
+        steps = await self._sessions.steps()
         numbered = enumerate([_problem(task, n) for n, task in enumerate(tasks, 1)])
         episodes: dict[int, Episode] = {}
 
@@ -187,15 +254,11 @@ class ReflexionAgent:
 
     def close(self) -> None:
         """Release connections, and the embedded model if nobody else uses it."""
-        if self._stack is not None:
-            self._thread.run(self.aclose())
-        self._thread.close()
+        _release(self._thread, self._sessions)
 
     async def aclose(self) -> None:
-        """As `close`, for async code."""
-        stack, self._stack, self._steps = self._stack, None, None
-        if stack is not None:
-            await stack.aclose()
+        """As `close`, for async code: what the running event loop has opened."""
+        await self._sessions.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -225,32 +288,6 @@ class ReflexionAgent:
                 record(episode)
         raise_if_fatal(episode)
         return episode
-
-    async def _open(self) -> Steps:
-        from reflexion.session import open_agent_session
-
-        loop = asyncio.get_running_loop()
-        if self._steps is not None and self._opened_in is not None and self._opened_in() is loop:
-            return self._steps
-        stack = AsyncExitStack()
-        session = await stack.enter_async_context(
-            open_agent_session(
-                options=self._options,
-                models=self._models,
-                evaluator=self._evaluator,
-                observers=self._observers,
-                memory=self._memory,
-                cache=self._cache,
-                ttl=self._ttl,
-                prompts=self._prompts,
-                base_url=self._base_url,
-                api_key=self._api_key,
-                concurrency=self._concurrency,
-            )
-        )
-        self._stack, self._opened_in = stack, weakref.ref(loop)
-        self._steps = build_steps(session.runtime, session.runner)
-        return self._steps
 
 
 def _problem(task: str | Problem, number: int) -> Problem:
