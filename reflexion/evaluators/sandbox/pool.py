@@ -53,6 +53,8 @@ class Sandbox:
         self._wanted: Backend | None = backend
         self._size = size or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
         self._lock = threading.Lock()
+        # Of its own, since starting takes a while and the event loop takes the other.
+        self._choosing = threading.Lock()
         self._chosen: Backend | None = None
         self._layers: dict[str, Any] = {}
         self._reasons: list[str] = []
@@ -95,7 +97,7 @@ class Sandbox:
         Raises:
             SandboxError: none works.
         """
-        with self._lock:
+        with self._choosing:
             if self._chosen is not None:
                 return self._chosen
             if self._closed:
@@ -103,24 +105,28 @@ class Sandbox:
             candidates: tuple[Backend, ...] = BACKENDS if self._wanted is None else (self._wanted,)
             for backend in candidates:
                 try:
-                    zygote = _Zygote(backend, self._limits, slot=self._slots[-1])
-                    try:
-                        answer = zygote.run(_PROBE, 10.0)
-                    except BaseException:
-                        zygote.close()
-                        raise
-                    if not (answer.get("hidden") or {}).get("passed"):
-                        zygote.close()
-                        raise SandboxError(f"a first evaluation failed: {answer}")
+                    zygote, self._layers = self._try(backend)
                 except OSError as exc:
                     self._reasons.append(f"{backend}: {exc}")
                     continue
-                self._slots.pop()
-                self._free.append(zygote)
-                self._layers = answer.get("layers") or {}
+                with self._lock:
+                    self._slots.remove(zygote.slot)
+                    self._free.append(zygote)
                 self._chosen = backend
                 return backend
             raise SandboxError("no sandbox works here: " + "; ".join(self._reasons))
+
+    def _try(self, backend: Backend) -> tuple[_Zygote, dict[str, Any]]:
+        """Start a zygote and give it a first job; also which layers held."""
+        zygote = _Zygote(backend, self._limits, slot=self._slots[-1])
+        try:
+            answer = zygote.run(_PROBE, 10.0)
+            if not (answer.get("hidden") or {}).get("passed"):
+                raise SandboxError(f"a first evaluation failed: {answer}")
+        except BaseException:
+            zygote.close()
+            raise
+        return zygote, answer.get("layers") or {}
 
     def describe(self) -> str:
         """Which isolation is used, what it stops, and what it does not.
