@@ -120,8 +120,6 @@ class ScriptedLLM:
         self.closed = True
 
 
-# -- the HTTP endpoint ---------------------------------------------------------------------------------
-
 Fault = Literal[
     "429", "500", "hang", "no_usage", "no_choices", "no_content", "length", "invalid_utf8", "html", "not_json",
     "stream", "close_mid_body", "close", "content_filter", "refusal", "error_in_200", "400", "401", "404",
@@ -273,8 +271,6 @@ class ScriptedEndpoint:
     def url(self) -> str:
         """The base URL to give to a client."""
         return f"http://127.0.0.1:{self._port}/v1"
-
-    # -- start and stop ----------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, backlog=4096, limit=2**24)
