@@ -131,6 +131,11 @@ class BudgetedLLM:
         """The model's."""
         return getattr(self._llm, "suggested_concurrency", None)
 
+    @property
+    def prompt_window(self) -> int | None:
+        """Of the model asked, if it tells."""
+        return getattr(self._llm, "prompt_window", None)
+
     async def chat(self, request: ChatRequest) -> ChatReply:
         """The model's reply; see `LLM.chat`.
 

