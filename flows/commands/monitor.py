@@ -25,7 +25,7 @@ WHICH, OUTPUT = Group("Which runs"), Group("Output")
 
 def monitor(
     *,
-    flow_run_id: Annotated[str | None, Parameter(help="One flow run.", group=WHICH)] = None,
+    flow_run_id: Annotated[str | None, Parameter(name="--flow-run", help="One flow run.", group=WHICH)] = None,
     deployment: Annotated[str | None, Parameter(help="A deployment: NAME or FLOW/NAME.", group=WHICH)] = None,
     since: Annotated[
         str | None, Parameter(help="How far back: 30m, 1h, 7d; 1h when nothing else is named.", group=WHICH)
