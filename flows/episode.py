@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from typing import Any, Self
 
 import prefect.runtime.flow_run
 
@@ -18,7 +19,7 @@ __all__ = ["EpisodeRun", "episode"]
 class EpisodeRun(Episode):
     """An episode that can be awaited, which gives itself: see `flows.runnable`."""
 
-    def __await__(self) -> Iterator[None]:
+    def __await__(self) -> Generator[Any, None, Self]:
         yield from ()
         return self
 

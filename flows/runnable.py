@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from prefect import Flow
 
@@ -38,6 +38,13 @@ class RunnableFlow(Flow[P, Any], Generic[P, R]):  # pyright: ignore[reportInvali
     def arun(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run the flow from async code."""
         return cast("Coroutine[Any, Any, R]", super().__call__(*args, **kwargs))
+
+    def with_options(self, **options: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """A copy with other options, see `prefect.Flow.with_options`; it is called in the same ways."""
+        copy = super().with_options(**options)
+        # Prefect makes every copy a plain flow; it has the same attributes and lacks our methods.
+        copy.__class__ = type(self)
+        return cast(Self, copy)
 
 
 def runnable_flow(**options: Any) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], RunnableFlow[P, R]]:

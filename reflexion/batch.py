@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from reflexion import errors
 from reflexion.config import BatchParameters, EpisodeParameters
@@ -62,7 +62,7 @@ class BatchResult(Frozen):
     stopped: str | None = None
     """Why the run ended before its end (a budget ran out), or None."""
 
-    def __await__(self) -> Iterator[None]:
+    def __await__(self) -> Generator[Any, None, Self]:
         yield from ()
         return self
 

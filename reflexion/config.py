@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from reflexion.llm.base import Sampling
 from reflexion.steps import EpisodeOptions
 from reflexion.types import Frozen, Strategy
 
-__all__ = ["BatchParameters", "EpisodeParameters", "ModelParameters"]
+__all__ = ["REFUSED_URL", "VARIABLES", "BatchParameters", "EpisodeParameters", "ModelParameters", "has_password"]
 
-Url = Annotated[str, Field(examples=["redis://127.0.0.1:6379/0"])]
+REFUSED_URL = "url_with_credentials"
+"""Type of the validation error for a URL with a password: its input is never shown."""
+
+VARIABLES = {"cache": "REFLEXION_CACHE", "memory": "REFLEXION_MEMORY", "base_url": "OPENAI_BASE_URL"}
+"""Where a URL with a password belongs instead."""
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL carries a password."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.password) or "password=" in parts.query
+    except ValueError:  # not a URL; whoever opens it says so
+        return False
+
+
+def _without_password(url: str) -> str:
+    if has_password(url):
+        names = ", ".join(VARIABLES.values())
+        raise PydanticCustomError(
+            REFUSED_URL,
+            "a password does not belong in parameters, which are put on record; "
+            "set the variable ({names}) where the run is carried out",
+            {"names": names},
+        )
+    return url
+
+
+Url = Annotated[str, AfterValidator(_without_password), Field(examples=["redis://127.0.0.1:6379/0"])]
 
 
 class ModelParameters(Frozen):
     """What a single problem and a whole dataset have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=False)
+    # A URL with a password is refused, and the refusal must not show it.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     llm: str | None = Field(
         default=None,
@@ -35,7 +66,7 @@ class ModelParameters(Frozen):
         description="`small->large`: the first trial uses the first model, later trials the later ones.",
         examples=["gpt-4o-mini->gpt-4o"],
     )
-    base_url: str | None = Field(
+    base_url: Annotated[str, AfterValidator(_without_password)] | None = Field(
         default=None,
         title="Endpoint",
         description="URL of an OpenAI-compatible endpoint; empty: OPENAI_BASE_URL. Never a place for a key.",

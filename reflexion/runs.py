@@ -30,7 +30,7 @@ from reflexion.errors import ConfigurationError, StorageError
 from reflexion.telemetry.summary import Summary, SummaryBuilder
 from reflexion.types import Episode, Outcome
 
-__all__ = ["IDENTITY", "EpisodeKey", "RunFolder", "check_run_name", "default_run_name"]
+__all__ = ["IDENTITY", "EpisodeKey", "RunFolder", "check_run_name", "default_run_name", "mask_passwords"]
 
 EpisodeKey = tuple[str, int]
 """Problem id and repeat index: one episode of a run."""
@@ -133,7 +133,7 @@ class RunFolder:
         path = Path(root) / check_run_name(name)
         if (path / PARAMETERS).exists() or (path / EPISODES).exists():
             raise ConfigurationError(f"name: {path} exists already; resume it or choose another name")
-        run = cls(path, _mask(dict(parameters)))
+        run = cls(path, mask_passwords(dict(parameters)))
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             run._take_lock()
@@ -161,7 +161,7 @@ class RunFolder:
             raise ConfigurationError(f"name: there is no run {path}")
         with storage_errors(path):
             run = cls(path, _read_parameters(path))
-            given = _mask(dict(parameters))
+            given = mask_passwords(dict(parameters))
             for field in IDENTITY:
                 was, now = run.parameters.get(field), given.get(field)
                 if was != now:
@@ -473,12 +473,12 @@ def _read_parameters(path: Path) -> dict[str, Any]:
     return found
 
 
-def _mask(parameters: Any) -> Any:
+def mask_passwords(parameters: Any) -> Any:
     """Passwords in URLs do not belong in files that people pass on."""
     if isinstance(parameters, str):
         return _PASSWORD.sub(r"\1***@", parameters)
     if isinstance(parameters, Mapping):
-        return {str(k): _mask(v) for k, v in parameters.items()}
+        return {str(k): mask_passwords(v) for k, v in parameters.items()}
     if isinstance(parameters, list | tuple):
-        return [_mask(v) for v in parameters]
+        return [mask_passwords(v) for v in parameters]
     return parameters

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from reflexion import errors
-from reflexion.config import BatchParameters, EpisodeParameters
+from reflexion.config import REFUSED_URL, BatchParameters, EpisodeParameters
 from reflexion.errors import ConfigurationError, DatasetError
 from reflexion.llm.base import LLM, Sampling
 from reflexion.prompt_budget import TokenBudget
@@ -110,7 +110,8 @@ def describe_validation(exc: ValidationError) -> str:
     for error in exc.errors():
         name = ".".join(str(part) for part in error["loc"]) or "value"
         given = error.get("input")
-        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+        secret = error["type"] == REFUSED_URL
+        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and not secret else ""
         lines.append(f"{name}: {error['msg']}{shown}")
     return "; ".join(lines)
 

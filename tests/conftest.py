@@ -28,6 +28,11 @@ os.environ.update(_server.environment, PREFECT_LOGGING_LEVEL="WARNING", PREFECT_
 loopback.guard()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Prefect leave its own connections to its own server open: it never closes some of its clients."""
+    config.addinivalue_line("filterwarnings", rf"ignore:unclosed <socket.*{_server.port}\)>:ResourceWarning")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the Prefect server while other tests run: making its database takes a while."""
     if session.config.option.collectonly:

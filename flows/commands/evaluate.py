@@ -99,8 +99,10 @@ def _run_flow(parameters: BatchParameters, progress: BatchProgress, *, verbose: 
 
 
 def resume_command(name: str) -> str:
-    """The command line that carries on with a run."""
-    arguments = sys.argv[1:]
+    """The command line that carries on with a run; a password in it has to be typed again."""
+    from reflexion.runs import mask_passwords
+
+    arguments: list[str] = mask_passwords(sys.argv[1:])
     if not any(a == "--name" or a.startswith("--name=") for a in arguments):
         arguments = [*arguments, "--name", name]
     return shlex.join(["reflexion", *arguments])

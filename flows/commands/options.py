@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from cyclopts import Group, Parameter
 from pydantic import BaseModel, ValidationError
 
+from reflexion.config import VARIABLES, has_password
 from reflexion.errors import ConfigurationError
 from reflexion.session import describe_validation
 
@@ -112,11 +114,21 @@ def parameters_from(model: type[M], *options: Any, **more: Any) -> M:
         values.pop("ttl", None)
     if isinstance(values.get("runs"), Path):
         values["runs"] = str(values["runs"])
+    _set_apart_passwords(values)
     known = {name: value for name, value in values.items() if name in model.model_fields}
     try:
         return model.model_validate(known)
     except ValidationError as exc:
         raise ConfigurationError(describe_validation(exc)) from None
+
+
+def _set_apart_passwords(values: dict[str, Any]) -> None:
+    """Give URLs with a password to the settings: parameters are on record, the environment is not."""
+    for name, variable in VARIABLES.items():
+        url = values.get(name)
+        if isinstance(url, str) and has_password(url):
+            os.environ[variable] = url
+            values[name] = None
 
 
 def _field_map(pairs: list[str]) -> dict[str, str]:

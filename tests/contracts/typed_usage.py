@@ -1,0 +1,55 @@
+"""How the public interface is used, as a type checker sees it. Read by the checker, never run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from flows.batch import batch_evaluation
+from flows.episode import EpisodeRun, episode
+from reflexion import Episode, Evaluation, Problem, ReflexionAgent, Sampling, Strategy
+from reflexion.batch import BatchResult
+from reflexion.config import BatchParameters, EpisodeParameters
+from reflexion.telemetry import PerformanceMonitor
+from reflexion.testing import ScriptedLLM
+
+
+def agents() -> None:
+    agent = ReflexionAgent(llm="local", max_trials=3, strategy="reflexion", performance_monitor=PerformanceMonitor())
+    assert_type(agent.run("example task"), Episode)
+    assert_type(agent.run_many([Problem(id="a", prompt="b"), "c"]), list[Episode])
+    with ReflexionAgent(ScriptedLLM(["42"]), strategy=Strategy.NONE, sampling=Sampling(temperature=0.5)) as scripted:
+        assert_type(scripted.run(Problem(id="a", prompt="b", answer="c")).solved, bool)
+
+
+async def async_agents() -> None:
+    async with ReflexionAgent() as agent:
+        assert_type(await agent.arun("example task"), Episode)
+        assert_type(await agent.arun_many(["a"]), list[Episode])
+
+
+def evaluators() -> None:
+    def passed(problem: Problem, answer: str) -> bool:
+        return answer == problem.answer
+
+    async def judged(problem: Problem, answer: str) -> Evaluation:
+        return Evaluation(evaluator="mine", passed=True, score=1.0)
+
+    ReflexionAgent(evaluator=passed)
+    ReflexionAgent(evaluator=judged)
+    ReflexionAgent(evaluator="exact")
+
+
+def flows() -> None:
+    parameters = BatchParameters(dataset="starter", llm="local", limit=2)
+    assert_type(batch_evaluation(parameters), BatchResult)
+    assert_type(batch_evaluation.run(parameters), BatchResult)
+    assert_type(batch_evaluation.with_options(name="nightly").run(parameters), BatchResult)
+    assert_type(episode.run(EpisodeParameters(problem="example task")), EpisodeRun)
+    assert_type(batch_evaluation.run(parameters).summary.solved_by_trial, tuple[int, ...])
+
+
+async def async_flows() -> None:
+    parameters = BatchParameters(dataset="starter")
+    assert_type(await batch_evaluation.arun(parameters), BatchResult)
+    assert_type(await batch_evaluation.run(parameters), BatchResult)
+    assert_type(await batch_evaluation(parameters), BatchResult)
