@@ -59,15 +59,16 @@ class Server:
 
 
 @contextmanager
-def prefect_server(*, tuned: bool) -> Iterator[Server]:
-    """Start a server, with this project's settings or with Prefect's own, and stop it at the end."""
+def prefect_server(settings: Mapping[str, str] | None = None, *, tuned: bool = False) -> Iterator[Server]:
+    """Start a server with Prefect's own settings, this project's, or these; stop it at the end."""
+    chosen = settings if settings is not None else SERVER_SETTINGS if tuned else {}
     with tempfile.TemporaryDirectory(prefix="bench-server-") as home, (Path(home) / "log").open("wb") as log:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env={**clean_environment(), **(SERVER_SETTINGS if tuned else {}), "PREFECT_HOME": home},
+            env={**clean_environment(), **chosen, "PREFECT_HOME": home},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

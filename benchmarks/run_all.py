@@ -28,9 +28,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.bench_startup import first_call_ratio, monitor_share
 from benchmarks.endpoint import EndpointProcess, endpoint_process
 from benchmarks.harness import REQUIREMENTS, ROOT, Server, drive, environment_of, prefect_server
-from benchmarks.startup import first_call_ratio, monitor_share
 
 PACKAGES = ("prefect", "openai", "pydantic", "redis", "fastapi", "httpx")
 GOALS = (
@@ -120,7 +120,7 @@ class Bench:
         for peer in self.options.peers:
             python = environment_of(peer, self.options.peer_python, self.options.environments)
             if peer == "prefect":
-                with prefect_server(tuned=False) as server:
+                with prefect_server() as server:
                     number = self.options.prefect_problems or self.options.problems
                     self._row("plain Prefect", python, "prefect_peer.py", number, server=server)
             else:

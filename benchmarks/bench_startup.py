@@ -1,4 +1,8 @@
-"""Start-up: how soon `reflexion run` makes its first LLM call, and what watching a run costs."""
+"""Start-up: how soon `reflexion run` makes its first LLM call, what imports take, what watching a run costs.
+
+pytest benchmarks/bench_startup.py
+python -m benchmarks.bench_startup
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ import sys
 import tempfile
 import time
 from typing import Any
+
+import pytest
 
 from benchmarks.harness import ROOT, clean_environment
 from reflexion.telemetry import PerformanceMonitor
@@ -82,6 +88,19 @@ def monitor_share(rows: list[dict[str, Any]]) -> float:
     """
     episode = min(row["client_ms"] for row in rows if row["name"].startswith("ours") and row["calls"]) / 1000
     return monitor_cost() * STEPS_PER_EPISODE / episode + 0.005
+
+
+@pytest.mark.parametrize("module", ["reflexion", "openai", "flows.cli", "flows.batch"])
+def test_import(benchmark: Any, module: str) -> None:
+    benchmark.pedantic(seconds_of_import, args=(module,), rounds=3)
+
+
+def test_first_call(benchmark: Any) -> None:
+    benchmark.pedantic(seconds_to_first_call, rounds=3)
+
+
+def test_monitor_of_a_step(benchmark: Any) -> None:
+    benchmark.extra_info["seconds"] = benchmark.pedantic(monitor_cost, args=(5000,), rounds=3)
 
 
 if __name__ == "__main__":
