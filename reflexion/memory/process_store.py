@@ -6,6 +6,7 @@ import heapq
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +102,10 @@ class ProcessStore:
             case "least_useful":
                 worth = usefulness(lesson.uses, lesson.wins)
         return worth, lesson.created, entry.number
+
+    def together(self) -> AbstractContextManager[object]:
+        """Nothing is gained by it here."""
+        return nullcontext()
 
     def add(self, lesson: Lesson, now: float) -> bool:
         size = len(body_of(lesson))

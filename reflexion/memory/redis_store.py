@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -81,6 +82,10 @@ class RedisStore:
         limits = self._limits
         common = (limits.per_problem, limits.entries, limits.bytes, limits.max_age or _NEVER, limits.eviction)
         return self._script(keys=[self._prefix], args=[action, *common, *args])
+
+    def together(self) -> AbstractContextManager[object]:
+        """Nothing is gained by it here."""
+        return nullcontext()
 
     def add(self, lesson: Lesson, now: float) -> bool:
         body = body_of(lesson)

@@ -165,15 +165,33 @@ class SqliteStore:
             )
 
     @contextmanager
+    def together(self) -> Generator[sqlite3.Connection, None, None]:
+        """One transaction for several calls: committing costs more than most of them."""
+        with self._transaction() as db:
+            yield db
+
+    @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
+        if self._db.in_transaction:
+            # Within `together`: what this call did is undone alone, and committed with the others.
+            self._db.execute("SAVEPOINT one")
+            try:
+                yield self._db
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK TO one")
+                    self._db.execute("RELEASE one")
+                raise
+            self._db.execute("RELEASE one")
+            return
         # Taking the write lock first lets the busy timeout work; a read that turns into a write would fail at once.
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._db.execute("COMMIT")
         except BaseException:
             self._db.rollback()
             raise
-        self._db.execute("COMMIT")
 
     def _count(self, **changes: int) -> None:
         self._db.executemany(

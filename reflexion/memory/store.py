@@ -7,8 +7,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
+from reflexion.cache.batching import Batcher
 from reflexion.errors import StorageError
 from reflexion.memory.base import MemoryLimits, MemoryStats, Query
 from reflexion.memory.similarity import rank_problems, rarest, words_of
@@ -23,6 +25,8 @@ CLEANUP_EVERY = 64
 """Adds after which one of them cleans up on the side."""
 CLEANUP_BUDGET = 64
 """Lessons such a clean-up may drop, so that no add takes long."""
+BATCH = 256
+"""Calls that share a hop to the store's thread, and one transaction, at most."""
 _PAGE = 256
 _QUIET_SECONDS = 5.0
 """How long a store that failed is left alone."""
@@ -46,6 +50,10 @@ class Store(Protocol):
     @property
     def failures(self) -> tuple[type[Exception], ...]:
         """What its calls raise when the store cannot be used."""
+        ...
+
+    def together(self) -> AbstractContextManager[object]:
+        """Calls made within are carried out as one where that is cheaper; each still succeeds or fails alone."""
         ...
 
     def add(self, lesson: Lesson, now: float) -> bool:
@@ -125,6 +133,8 @@ class StoredMemory:
         self._store = store
         self._clock = clock
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reflexion-memory") if threads else None
+        # One thread takes calls one after another: those that wait for it share the next hop.
+        self._batches = Batcher[Callable[[], Any], Any](self._carry_out, BATCH) if threads == 1 else None
         self._closed = False
         self._warned = False
         self._quiet_until = 0.0
@@ -135,7 +145,25 @@ class StoredMemory:
             raise StorageError(f"the {self._store.backend} memory is closed")
         if self._pool is None:
             return call()
+        if self._batches is not None:
+            return cast(T, await self._batches.submit(call))
         return await asyncio.wrap_future(self._pool.submit(call))
+
+    async def _carry_out(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        assert self._pool is not None
+        return await asyncio.wrap_future(self._pool.submit(self._all, calls))
+
+    def _all(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        if len(calls) == 1:
+            return [self._one(calls[0])]
+        with self._store.together():
+            return [self._one(call) for call in calls]
+
+    def _one(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except self._store.failures as error:
+            return error  # belongs to whoever asked for this call, not to the others
 
     async def _best_effort(self, call: Callable[[], T], otherwise: T) -> T:
         if time.monotonic() < self._quiet_until:
@@ -274,6 +302,8 @@ class StoredMemory:
         if self._pool is None:
             self._store.close()
             return
+        if self._batches is not None:
+            await self._batches.drain()
         await asyncio.wrap_future(self._pool.submit(self._store.close))
         self._pool.shutdown(wait=False)
 
