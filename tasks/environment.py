@@ -11,14 +11,12 @@ import os
 __all__ = ["DEFAULTS", "SERVER_SETTINGS", "prepare"]
 
 SERVER_SETTINGS: dict[str, str] = {
-    # One bulk insert for 256 events instead of one each: 14-16 ms of server CPU per task run instead of
-    # 40-50. Price: what the UI shows is up to a second older.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "256",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
-    # Nothing is sent to anybody outside.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+"""What a server is started with; `deployments/server.env` says what each brings and what it costs."""
 
 DEFAULTS: dict[str, str] = SERVER_SETTINGS | {
     # The first start makes the database: 40 s on two cores, and Prefect's own limit is 20 s.
