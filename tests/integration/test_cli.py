@@ -86,11 +86,11 @@ def test_the_table_tells_what_each_trial_solved(
 ) -> None:
     ended = command("eval", problems, "--llm", "mock", "--direct")
     assert ended.code == 0
-    table = {line.split()[1]: " ".join(line.split()[2:5]) for line in ended.out.splitlines() if "trial " in line}
-    assert (table["1"], table["2"]) == ("0 of 3", "3 of 3") or "3 of 3" in ended.out
+    trials = [line for line in ended.out.splitlines() if "trial " in line]
+    assert [("0 of 3" in line, "3 of 3" in line) for line in trials] == [(True, False), (False, True), (False, True)]
     assert "LLM calls: 9" in ended.out
     again = command("eval", problems, "--llm", "mock", "--direct")
-    assert "LLM calls: 0" in again.out and "100% cache hits" in again.out
+    assert "LLM calls: 0" in again.out and "(100% cache hits)" in again.out
 
 
 def test_a_gate_that_is_not_met_exits_with_3(
@@ -328,8 +328,9 @@ def test_a_full_disk_keeps_whole_lines_and_the_run_can_go_on(
     message = one_message(Ended(process.returncode, out, err))
     assert "episodes.jsonl" in message
     lines = (isolated / "runs" / "full" / "episodes.jsonl").read_bytes().splitlines(keepends=True)
-    assert 0 < len(lines) < 30
-    assert all(line.endswith(b"\n") and json.loads(line)["problem_id"] for line in lines)
+    assert all(line.endswith(b"\n") for line in lines)
+    finished = [e["problem_id"] for e in map(json.loads, lines) if e["outcome"] == "failed"]
+    assert 0 < len(finished) < 30
 
     ended = command(*arguments, "--json")
     assert ended.code == 0, ended.err
