@@ -236,7 +236,7 @@ class StepCall:
         Raises:
             pydantic.ValidationError: when the value does not fit; callers treat it as a miss.
         """
-        return OUTPUTS[self.step].model_validate({**value, "cached": True})
+        return OUTPUTS[self.step].model_validate({**value, "cached": True, "key": self.key})
 
 
 OUTPUTS: dict[StepName, type[StepOutput]] = {"trial": Trial, "evaluate": Evaluation, "reflect": Reflection}
@@ -391,7 +391,7 @@ def build_steps(runtime: Runtime, runner: Runner = perform) -> Steps:
                 observer.record_error(call.step, exc)
             raise
         wall = time.perf_counter() - started
-        if output is not None and call.cacheable:
+        if output is not None and output.key is None and call.cacheable:
             # On record, so that two runs can be asked why the same step had different keys.
             output = output.model_copy(update={"key": call.key})
         for observer in runtime.observers:
