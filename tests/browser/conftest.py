@@ -24,9 +24,12 @@ def _chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests; each opens pages of its own."""
+    """One browser for a module's tests; each opens pages of its own.
+
+    Not for the session: while it is open, this thread has a running event loop, and async tests cannot run.
+    """
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
         yield chromium

@@ -22,6 +22,9 @@ ENGINES: tuple[Engine, ...] = ("direct", "task runs", "shared task runs")
 CALLS = 3
 """Calls of an episode of the scripted endpoint: a wrong answer, a reflection, the right answer."""
 
+SECONDS = 280.0
+"""A command may take; none needs a tenth of it on an idle machine."""
+
 VOLATILE = {"seconds", "cached", "created", "key"}
 """What may differ between two records of the same work."""
 
@@ -57,8 +60,12 @@ def start_cli(*arguments: str) -> subprocess.Popen[str]:
 
 def cli(*arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of `reflexion …`."""
-    process = start_cli(*arguments)
-    out, err = process.communicate(timeout=120)
+    with start_cli(*arguments) as process:
+        try:
+            out, err = process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     return process.returncode, out, err
 
 
