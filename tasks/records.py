@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import resource
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -258,6 +259,18 @@ def _output(step: StepName, facts: dict[str, Any], *, cached: bool) -> StepOutpu
     return Reflection.model_construct(trial=1, text="", reused_from="" if facts.get("re") else None, **common)
 
 
-def _own_peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round((peak if sys.platform == "darwin" else peak * 1024) / 1e6, 1)
+class _OwnPeak:
+    """Peak memory of this process in 10^6 bytes, asked of the system once a second at most."""
+
+    def __init__(self) -> None:
+        self._asked, self._value = 0.0, 0.0
+
+    def __call__(self) -> float:
+        now = time.monotonic()
+        if now - self._asked >= 1.0 or not self._value:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            self._asked, self._value = now, round((peak if sys.platform == "darwin" else peak * 1024) / 1e6, 1)
+        return self._value
+
+
+_own_peak_mb = _OwnPeak()
