@@ -25,6 +25,9 @@ DEFAULT_MAX_ENTRY_BYTES = 8 * 2**20
 FLUSH_SECONDS = 2.0
 """Pause between two writes of the counters."""
 
+READ_BATCH = 32
+"""Entries read in one hop at most: few enough that the first are worked on while the next are read."""
+
 T = TypeVar("T")
 
 
@@ -52,7 +55,7 @@ class LocalStepCache:
         self._executors_mutex = threading.Lock()
         self._pid = os.getpid()
         self._flushed = time.monotonic()
-        self._reads: Batcher[str, CachedStep | None] = Batcher(self._read, limit=512)
+        self._reads: Batcher[str, CachedStep | None] = Batcher(self._read, limit=READ_BATCH)
         self._writes: Batcher[CachedStep, None] = Batcher(self._write, limit=512)
 
     @property

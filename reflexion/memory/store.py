@@ -25,8 +25,8 @@ CLEANUP_EVERY = 64
 """Adds after which one of them cleans up on the side."""
 CLEANUP_BUDGET = 64
 """Lessons such a clean-up may drop, so that no add takes long."""
-BATCH = 256
-"""Calls that share a hop to the store's thread, and one transaction, at most."""
+BATCH = 32
+"""Calls that share a hop to the store's thread, and one transaction, at most: more would keep all waiting."""
 _PAGE = 256
 _QUIET_SECONDS = 5.0
 """How long a store that failed is left alone."""
