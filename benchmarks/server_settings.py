@@ -1,6 +1,6 @@
 """What each server setting of `deployments/server.env` brings: server time per task run, before and after.
 
-    python benchmarks/server_settings.py [--problems 60] [--also NAME=VALUE …]
+    python benchmarks/server_settings.py [--problems 60] [--also NAME=VALUE,… …]
 
 Adds the settings one after another and runs the same batch, a task run per step, against a fresh server
 each time. Processor time is compared, which a busy machine disturbs less than throughput.
@@ -31,15 +31,15 @@ def main() -> None:
     """Print a line for each set of settings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=60)
-    parser.add_argument("--also", action="append", default=[], metavar="NAME=VALUE", help="try these on top, alone")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=VALUE,…", help="try these on top")
     options = parser.parse_args()
     problems = options.problems
     steps: list[tuple[str, dict[str, str]]] = [("Prefect's own", {})]
     if options.also:
         steps = [("the project's settings", dict(SERVER_SETTINGS))]
         for text in options.also:
-            name, _, value = text.partition("=")
-            steps.append((f"with {text}", SERVER_SETTINGS | {name: value}))
+            given = dict(pair.split("=", 1) for pair in text.split(","))
+            steps.append((f"with {text}", SERVER_SETTINGS | given))
     else:
         for name, value in SERVER_SETTINGS.items():
             steps.append((f"+ {name}={value}", steps[-1][1] | {name: value}))

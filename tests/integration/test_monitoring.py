@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from reflexion.errors import ConfigurationError, RunFailedError
 from reflexion.telemetry import PerformanceMonitor, PerformanceReport, Targets, TargetStatus
 from reflexion.testing import ScriptedEndpoint
 from tasks.records import FlowNote
-from tests.support.evals import cli, write_problems
+from tests.support.evals import cli, start_cli, write_problems
 from tests.support.prefect_server import PrefectServer
 from tests.support.records import flow_run_of, task_runs
 from tests.waiting import wait_until
@@ -274,3 +275,24 @@ def test_scopes_are_read_from_texts() -> None:
         scope_of(since="yesterday")
     assert scope_of(since="1h").since == pytest.approx(time.time() - 3600, abs=60)
     assert str(Scope()) == "all runs"
+
+
+def test_watching_serves_metrics_until_it_is_interrupted() -> None:
+    process = start_cli("monitor", "--since", "1h", "--prometheus-port", "0", "--interval", "0.2")
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        while line and not line.startswith("metrics: "):
+            line = process.stderr.readline()
+        url = line.removeprefix("metrics: ").strip()
+        deadline = time.monotonic() + 60
+        while "reflexion_requests_total" not in (text := httpx.get(url, timeout=10).text):
+            assert time.monotonic() < deadline, text
+            time.sleep(0.05)
+        assert httpx.get(url.replace("/metrics", "/other"), timeout=10).status_code == 404
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+    finally:
+        process.kill()
+        process.communicate()
