@@ -89,11 +89,16 @@ def _run_flow(parameters: BatchParameters, progress: BatchProgress, *, verbose: 
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not os.environ.get("PREFECT_API_URL"):
         progress.say("Starting a local Prefect server (the first start makes its database, about a minute) …")
+    from prefect.exceptions import TerminationSignal
+
     from flows.batch import PROGRESS, batch_evaluation
 
     token = PROGRESS.set(progress)
     try:
         return batch_evaluation.run(parameters)
+    except TerminationSignal:
+        # Prefect's word for SIGTERM; to whoever waits for the run it is an interrupt like Ctrl-C.
+        raise KeyboardInterrupt from None
     finally:
         PROGRESS.reset(token)
 

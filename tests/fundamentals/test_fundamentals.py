@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.batch import batch_evaluation
-from reflexion import Outcome, Problem, ReflexionAgent, Strategy
+from reflexion import Outcome, Problem, ReflexionAgent, Sampling, Strategy
 from reflexion.config import BatchParameters
 from reflexion.telemetry import PerformanceMonitor
 from reflexion.testing import ScriptedEndpoint
@@ -34,7 +34,7 @@ def dataset(tmp_path: Path) -> str:
 
 @pytest.mark.model
 def test_1_an_agent_works_with_no_key_no_server_and_no_network() -> None:
-    with ReflexionAgent(max_trials=2) as agent:
+    with ReflexionAgent(max_trials=2, sampling=Sampling(max_tokens=32)) as agent:
         episode = agent.run(Problem(id="hello", prompt="Say hello.", answer="hello", evaluator="contains"))
 
     # A small model may or may not be right; what it did is on record in any case.

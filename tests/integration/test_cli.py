@@ -342,9 +342,13 @@ def test_a_full_disk_keeps_whole_lines_and_the_run_can_go_on(
 
 @both_engines
 def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path, openai_endpoint: ScriptedEndpoint, isolated: Path
+    engine: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    openai_endpoint: ScriptedEndpoint,
+    isolated: Path,
 ) -> None:
-    dataset = write_problems(tmp_path / "many.jsonl", 40)
+    dataset = write_problems(tmp_path / "many.jsonl", 20)
     openai_endpoint.latency = 0.1
     arguments = evaluation(engine, request, dataset, "--llm", "mock", "--concurrency", "2", "--no-cache")
     process = start_cli(*arguments, "--name", "cut")
@@ -361,14 +365,14 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     (resume,) = (line.removeprefix("Resume with: ") for line in err.splitlines() if line.startswith("Resume with: "))
     assert "--name cut" in resume
     finished = [e for e in map(json.loads, record.read_text().splitlines()) if e["outcome"] == "solved"]
-    assert 2 <= len(finished) < 40
+    assert 2 <= len(finished) < 20
 
     openai_endpoint.latency = 0.0
     openai_endpoint.stats.calls = 0
     code, out, err = cli(*resume.split()[1:], "--json")
     assert code == 0, err
-    assert json.loads(out)["solved"] == 40
-    assert openai_endpoint.stats.calls == (40 - len(finished)) * 3
+    assert json.loads(out)["solved"] == 20
+    assert openai_endpoint.stats.calls == (20 - len(finished)) * 3
 
 
 # -- doctor --------------------------------------------------------------------------------------------
