@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from reflexion.types import Frozen, StepName, Usage
 
@@ -25,8 +25,9 @@ class CachedStep(Frozen):
     format: int = FORMAT
     key: str
     step: StepName
-    value: dict[str, JsonValue]
-    fields: dict[str, JsonValue] = Field(default_factory=dict, description="What the key was made of.")
+    # JSON, as the codec reads and writes nothing else; checking each value again took half of a look-up.
+    value: dict[str, Any]
+    fields: dict[str, Any] = Field(default_factory=dict, description="What the key was made of.")
     model: str | None = None
     dataset: str = ""
     run: str = ""

@@ -13,7 +13,7 @@ import zlib
 from typing import Any, Literal, cast, get_args
 
 import orjson
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, ValidationError
 
 from reflexion.cache.base import FORMAT, CachedStep, CacheFilter
 from reflexion.errors import ReflexionError
@@ -203,7 +203,7 @@ def _brief(exc: Exception) -> str:
 
 def _too_large(entry: CachedStep, size: int, limit: int) -> str:
     parts: list[tuple[int, str]] = []
-    groups: tuple[tuple[str, dict[str, JsonValue]], ...] = (("value", entry.value), ("fields", entry.fields))
+    groups: tuple[tuple[str, dict[str, Any]], ...] = (("value", entry.value), ("fields", entry.fields))
     for group, members in groups:
         parts += [(len(orjson.dumps(member)), f"{group}.{name}") for name, member in members.items()]
     largest, field = max(parts, default=(0, "value"))
