@@ -14,9 +14,10 @@ import pytest
 
 from reflexion import ReflexionAgent
 from reflexion.keys import digest
+from reflexion.llm import ChatRequest
 from reflexion.telemetry.collector import Collector
 from reflexion.testing import ScriptedLLM, learns_from_reflection
-from reflexion.types import Episode, Trial, Usage
+from reflexion.types import Episode, Problem, Trial, Usage
 from tasks.records import COMPLETED, StepRecord, read_message, write_message
 
 EPISODES = 50
@@ -30,12 +31,13 @@ def test_episodes(benchmark: Any, cache: bool) -> None:
     answer = learns_from_reflection()
     numbers = iter(range(10**6))
 
+    def reply(request: ChatRequest) -> str:
+        return answer("\n".join(message.content for message in request.messages))
+
     async def run() -> list[Episode]:
-        async with ReflexionAgent(llm=ScriptedLLM(answer), cache=cache, evaluator="exact") as agent:
-            return [
-                await agent.arun(f"What is 42, asked for the {next(numbers)}th time?", answer="42")
-                for _ in range(EPISODES)
-            ]
+        async with ReflexionAgent(llm=ScriptedLLM(reply), cache=cache, evaluator="exact") as agent:
+            tasks = [f"Name the answer to question {next(numbers)}." for _ in range(EPISODES)]
+            return [await agent.arun(Problem(id=task, prompt=task, answer="42")) for task in tasks]
 
     episodes = benchmark.pedantic(lambda: asyncio.run(run()), rounds=3, warmup_rounds=1)
     benchmark.extra_info["episodes"] = EPISODES

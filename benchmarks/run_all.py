@@ -91,7 +91,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", default="", help="also in bulk at these numbers of problems: 1000,10000,50000")
     parser.add_argument("--no-startup", action="store_true", help="leave the start-up times out")
     parser.add_argument("--suites", action="store_true", help="run the pytest-benchmark suites too")
-    parser.add_argument("--json", type=Path, default=Path("reflexion-benchmarks.json"))
+    parser.add_argument("--json", type=Path, default=Path("benchmark-results/latest.json"))
     parser.add_argument("--compare", type=Path, default=None, help="an earlier JSON")
     options = parser.parse_args()
     names = list(REQUIREMENTS) if options.peers == "all" else [p for p in options.peers.split(",") if p]
