@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
 from typing import cast
 
@@ -10,14 +10,14 @@ import prefect.runtime.flow_run
 from prefect.states import Completed
 
 from flows.artifacts import BatchWatch, watched
-from flows.runnable import runnable_flow
+from flows.runnable import runnable_flow, sigterm_cancels
 from reflexion.batch import BatchResult, Progress, execute_batch
 from reflexion.config import BatchParameters
 from reflexion.session import Session
 from reflexion.steps import Runner, StepObserver
 from tasks.bulk import bulk_runs
-from tasks.recorded import MadeRuns
 from tasks.limits import llm_gate
+from tasks.recorded import MadeRuns
 from tasks.steps import task_runs
 
 __all__ = ["OBSERVERS", "PROGRESS", "batch_evaluation"]
@@ -58,14 +58,17 @@ async def batch_evaluation(parameters: BatchParameters) -> BatchResult:
     def runner(session: Session) -> AbstractAsyncContextManager[Runner]:
         return task_runs(session, made) if size == 1 else bulk_runs(session, size, made)
 
+    # A run with somebody watching is this process's only work.
+    ours = sigterm_cancels() if PROGRESS.get() is not None else nullcontext()
     async with watched(watch):
-        result = await execute_batch(
-            parameters,
-            runner=runner,
-            gate=await llm_gate(),
-            observers=(*OBSERVERS.get(), watch),
-            progress=watch,
-        )
+        with ours:
+            result = await execute_batch(
+                parameters,
+                runner=runner,
+                gate=await llm_gate(),
+                observers=(*OBSERVERS.get(), watch),
+                progress=watch,
+            )
     await watch.publish(result)
     # The state carries the result to the caller, and to the record what a reader of it needs.
     note = watch.note(made.task_runs, size, result.summary)

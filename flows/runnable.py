@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from prefect import Flow
 
-__all__ = ["RunnableFlow", "runnable_flow"]
+__all__ = ["RunnableFlow", "runnable_flow", "sigterm_cancels"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,3 +57,24 @@ def runnable_flow(**options: Any) -> Callable[[Callable[P, Coroutine[Any, Any, R
         return RunnableFlow(fn=fn, **options)
 
     return decorate
+
+
+@contextmanager
+def sigterm_cancels() -> Generator[None]:
+    """Let SIGTERM cancel the running task, as Ctrl-C does, in a process that runs one flow for a person.
+
+    Prefect's own handler raises in the midst of whatever is running; when that is a step's task, asyncio
+    keeps the exception there, and the process goes on for ever. Runners of deployments need that handler:
+    they ask whether it is installed.
+    """
+    task = asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, loop = signal.getsignal(signal.SIGTERM), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)

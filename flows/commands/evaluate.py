@@ -97,7 +97,7 @@ def _run_flow(parameters: BatchParameters, progress: BatchProgress, *, verbose: 
     try:
         return batch_evaluation.run(parameters)
     except TerminationSignal:
-        # Prefect's word for SIGTERM; to whoever waits for the run it is an interrupt like Ctrl-C.
+        # Prefect's word for SIGTERM before and after the flow's own code; to a person it is Ctrl-C.
         raise KeyboardInterrupt from None
     finally:
         PROGRESS.reset(token)

@@ -340,9 +340,17 @@ def test_a_full_disk_keeps_whole_lines_and_the_run_can_go_on(
 # -- Ctrl-C --------------------------------------------------------------------------------------------
 
 
-@both_engines
+@pytest.mark.parametrize(
+    ("engine", "how"),
+    [
+        ("direct", signal.SIGINT),
+        pytest.param("prefect", signal.SIGINT, marks=pytest.mark.prefect),
+        pytest.param("prefect", signal.SIGTERM, marks=pytest.mark.prefect),
+    ],
+)
 def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     engine: str,
+    how: signal.Signals,
     request: pytest.FixtureRequest,
     tmp_path: Path,
     openai_endpoint: ScriptedEndpoint,
@@ -357,8 +365,11 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     while not (record.exists() and record.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    process.send_signal(how)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
 
     assert process.returncode == EXIT_INTERRUPTED, err
     assert "Traceback" not in err and out == ""
