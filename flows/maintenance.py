@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from flows.runnable import runnable_flow
+from reflexion.config import Url
 from reflexion.errors import StorageError
 from reflexion.memory.base import MemoryLimits
 from reflexion.types import Frozen
@@ -18,11 +19,13 @@ from reflexion.types import Frozen
 __all__ = ["MaintenanceParameters", "MaintenanceResult", "maintenance"]
 
 T = TypeVar("T")
-Url = Annotated[str, Field(examples=["redis://127.0.0.1:6379/0"])]
 
 
 class MaintenanceParameters(Frozen):
     """What is cleaned, and by what measure."""
+
+    # A URL with a password is refused, and the refusal must not show it.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     cache: Url | None = Field(
         default=None,
