@@ -29,9 +29,9 @@ from tests.unit.llm.batch_fake import BatchEndpoint
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
-pytestmark = [pytest.mark.prefect, pytest.mark.model]
+pytestmark = [pytest.mark.prefect, pytest.mark.model, pytest.mark.timeout(1200)]
 
-SECONDS = 240
+SECONDS = 600
 WHOLE = ("humaneval", "starter")
 """Datasets that are cut short here when the README does not do so itself."""
 
@@ -129,7 +129,6 @@ def _answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("block", SHELL, ids=lambda b: f"line {b.line}")
 def test_every_command_works(block: Block, reader: BatchEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     if not any(mark in block.text for mark in ("--llm local", "reflexion server")):
