@@ -45,6 +45,10 @@ def _without_password(url: str) -> str:
 Url = Annotated[str, AfterValidator(_without_password), Field(examples=["redis://127.0.0.1:6379/0"])]
 
 
+REPLY_TOKENS = 512
+"""Tokens of one reply at most, where neither the user nor the model says otherwise."""
+
+
 class ModelParameters(Frozen):
     """What a single problem and a whole dataset have in common."""
 
@@ -85,7 +89,12 @@ class ModelParameters(Frozen):
     actor: Literal["direct", "cot"] = Field(default="direct", title="Actor", description="How a trial is made.")
     temperature: float | None = Field(default=0.0, ge=0, le=2, title="Temperature")
     seed: int | None = Field(default=None, title="Sampling seed")
-    max_completion_tokens: int | None = Field(default=512, ge=1, title="Tokens of one reply at most")
+    max_completion_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        title="Tokens of one reply at most",
+        description="Empty: 512, and 256 for the embedded model.",
+    )
     omega: int = Field(default=3, ge=1, le=100, title="Lessons seen at most", description="The paper's Ω.")
     transfer: int = Field(
         default=0, ge=0, le=20, title="Lessons of similar problems", description="0: the problem's own only."
@@ -109,14 +118,20 @@ class ModelParameters(Frozen):
         # A form sends an empty text for a field that was left alone.
         return None if isinstance(value, str) and not value.strip() else value
 
-    def options(self) -> EpisodeOptions:
-        """The part that shapes each episode."""
+    def options(self, reply_tokens: int = REPLY_TOKENS) -> EpisodeOptions:
+        """The part that shapes each episode.
+
+        Args:
+            reply_tokens: tokens of one reply at most where the parameters leave it open.
+        """
         return EpisodeOptions(
             max_trials=self.max_trials,
             strategy=self.strategy,
             evaluator=self.evaluator,
             actor=self.actor,
-            sampling=Sampling(temperature=self.temperature, seed=self.seed, max_tokens=self.max_completion_tokens),
+            sampling=Sampling(
+                temperature=self.temperature, seed=self.seed, max_tokens=self.max_completion_tokens or reply_tokens
+            ),
             omega=self.omega,
             transfer=self.transfer,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reflexion.llm.base import ChatRequest
 from reflexion.llm.batching import BatchedAsk, BatchingStats
-from reflexion.steps import Runtime, StepCall, reflect_request
+from reflexion.steps import Runtime, StepCall, reflect_request, reflection_sampling
 from reflexion.types import Reflection
 
 __all__ = ["BatchedReflector"]
@@ -34,7 +34,7 @@ class BatchedReflector:
             single=reflect_request,
             size=size,
             linger=linger,
-            sampling=runtime.options.sampling,
+            sampling=reflection_sampling(runtime.options),
         )
 
     @property

@@ -66,6 +66,7 @@ class EpisodeOptions(Frozen):
     evaluator: str | None = None
     actor: Literal["direct", "cot"] = "direct"
     sampling: Sampling = Sampling()
+    reflection_tokens: int = Field(default=128, ge=1, description="Tokens of a reflection at most.")
     omega: int = Field(default=OMEGA, ge=1, description="Lessons a trial sees at most.")
     transfer: int = Field(default=0, ge=0, description="Lessons of similar problems a trial sees at most.")
 
@@ -88,6 +89,12 @@ class Reflector(Protocol):
     async def reflect(self, call: StepCall) -> Reflection:
         """The reflection for a failed trial."""
         ...
+
+
+def reflection_sampling(options: EpisodeOptions) -> Sampling:
+    """Sampling of reflections: as trials, but short, since a lesson is one or two sentences."""
+    most = min(options.reflection_tokens, options.sampling.max_tokens or options.reflection_tokens)
+    return options.sampling.model_copy(update={"max_tokens": most})
 
 
 @dataclass
@@ -217,6 +224,7 @@ class StepCall:
         elif self.step == "reflect":
             assert self.trial is not None
             fields |= {
+                "sampling": reflection_sampling(runtime.options).model_dump(mode="json"),
                 "prompt": runtime.prompts.reflect_digest,
                 "model": runtime.reflector.identity,
                 "answer": digest([self.trial.answer, self.trial.error])[:16],
@@ -315,7 +323,7 @@ def reflect_request(call: StepCall) -> ChatRequest:
     assert call.trial is not None
     return ChatRequest(
         messages=runtime.prompts.reflect_messages(attempt.problem, attempt.past, call.trial, runtime.budget),
-        sampling=runtime.options.sampling,
+        sampling=reflection_sampling(runtime.options),
         role="reflector",
         salt=f"{attempt.repeat}.{attempt.index}",
     )

@@ -42,7 +42,7 @@ class ModelOptions:
     base_url: Annotated[str | None, option("URL of an OpenAI-compatible endpoint.", MODEL)] = None
     temperature: Annotated[float | None, option("Sampling temperature.", MODEL)] = 0.0
     seed: Annotated[int | None, option("Sampling seed.", MODEL)] = None
-    max_completion_tokens: Annotated[int | None, option("Tokens of one reply at most.", MODEL)] = 512
+    max_completion_tokens: Annotated[int | None, option("Tokens of one reply at most.", MODEL)] = None
     max_trials: Annotated[int, option("Trials of a problem at most.", LOOP)] = 3
     strategy: Annotated[Strategies, option("What a trial sees of the past.", LOOP)] = "reflexion"
     evaluator: Annotated[str | None, option("Evaluator; else inferred from the problem.", LOOP)] = None

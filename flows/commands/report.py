@@ -35,9 +35,7 @@ def compare(
     b: Annotated[str, Parameter(help="Name or folder of the run in question.")],
     /,
     *,
-    fail_on_regression: Annotated[
-        bool, Parameter(negative="", help="Exit with 3 when B fails what A solved.")
-    ] = False,
+    fail_on_regression: Annotated[bool, Parameter(negative="", help="Exit with 3 when B fails what A solved.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the comparison as JSON.")] = False,
 ) -> int:
     """Compare two runs: solved only in one of them, McNemar's test, cost and speed; as Markdown."""
