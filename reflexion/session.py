@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from reflexion import errors
-from reflexion.config import REFUSED_URL, BatchParameters, EpisodeParameters
+from reflexion.config import REFUSED_URL, REPLY_TOKENS, BatchParameters, EpisodeParameters
 from reflexion.errors import ConfigurationError, DatasetError
 from reflexion.llm.base import LLM, Sampling
 from reflexion.prompt_budget import TokenBudget
@@ -238,7 +238,7 @@ async def open_session(
         # A memory that outlives the run is opened first: what is wrong with it shows before anything is made.
         shared = (batch.memory or settings.memory) if batch is not None else None
         runtime = Runtime(
-            options=parameters.options(),
+            options=parameters.options(getattr(actors[roles.actors[0]], "reply_tokens", None) or REPLY_TOKENS),
             actor=lambda index: actors[roles.actor_for(index, parameters.max_trials)],
             reflector=reflector,
             evaluator=evaluator_source(
