@@ -132,6 +132,11 @@ class BudgetedLLM:
         return getattr(self._llm, "suggested_concurrency", None)
 
     @property
+    def reply_tokens(self) -> int | None:
+        """Of the model asked, if it tells."""
+        return getattr(self._llm, "reply_tokens", None)
+
+    @property
     def prompt_window(self) -> int | None:
         """Of the model asked, if it tells."""
         return getattr(self._llm, "prompt_window", None)

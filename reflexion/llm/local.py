@@ -29,6 +29,8 @@ SLOTS = 8
 """Requests the server works on at a time: on two cores, eight give about twice the tokens of one."""
 SLOT_CONTEXT = 2048
 """Tokens of prompt and reply together that fit into a slot."""
+REPLY_TOKENS = 256
+"""Tokens of a reply at most, where nobody asks for more."""
 REPLY_ROOM = 640
 """Tokens of a slot left to the usual reply and to what the chat template adds."""
 
@@ -203,6 +205,11 @@ class LocalLLM:
     def prompt_window(self) -> int:
         """Tokens a prompt may have, so that a reply of the usual length fits into a slot beside it."""
         return SLOT_CONTEXT - REPLY_ROOM
+
+    @property
+    def reply_tokens(self) -> int:
+        """Tokens of a reply at most, unless asked for more: a model this small says nothing useful later."""
+        return REPLY_TOKENS
 
     @property
     def suggested_concurrency(self) -> int:
