@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from reflexion.testing import ScriptedEndpoint
@@ -26,6 +27,9 @@ _server = PrefectServer()
 # Only warnings on the console: a test that fails should not be buried.
 os.environ.update(_server.environment, PREFECT_LOGGING_LEVEL="WARNING", PREFECT_UI_SHOW_PROMOTIONAL_CONTENT="false")
 loopback.guard()
+# A property holds or not, however busy the machine is: no example is timed.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
