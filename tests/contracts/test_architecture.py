@@ -156,9 +156,9 @@ def cpu_seconds(statement: str) -> float:
 
 
 def test_the_library_is_cheap_to_import() -> None:
-    # In turns, and the least of five: other work on the machine only ever adds.
+    # In turns, and the least of nine: other work on the machine only ever adds.
     ours, theirs = [], []
-    for _ in range(5):
+    for _ in range(9):
         ours.append(cpu_seconds("from reflexion import ReflexionAgent"))
         theirs.append(cpu_seconds("import pydantic, httpx"))
     assert min(ours) <= 1.5 * min(theirs), f"{min(ours):.3f} s against {min(theirs):.3f} s"

@@ -15,7 +15,6 @@ from reflexion.testing import ScriptedEndpoint
 from tests.support.evals import CALLS, ENGINES, Engine, episodes, evaluate, write_problems
 from tests.waiting import wait_until
 
-
 PREFECT = [
     pytest.mark.prefect,
     # Prefect's own clients are still open when the event loop of a flow run ends.

@@ -37,7 +37,7 @@ def test_equal_fields_have_no_differences(fields: dict[str, object]) -> None:
 def test_a_changed_field_is_named(fields: dict[str, object], name: str, value: object) -> None:
     changed = {**fields, name: [value, "changed"]}
     if digest(changed) != digest(fields):
-        assert any(path.split(".")[0] == name.split(".")[0] for path, _, _ in differences(fields, changed))
+        assert any(path.split(".")[0] == name.split(".", maxsplit=1)[0] for path, _, _ in differences(fields, changed))
 
 
 def test_whole_floats_and_integers_are_one_value() -> None:
