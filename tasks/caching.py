@@ -72,7 +72,6 @@ class StepStorage(WritableFileSystem):
     """URL of the cache without passwords, for people who look at the block."""
 
     _cache: StepCache | None = PrivateAttr(default=None)
-    _ttl: dict[str, float] = PrivateAttr(default_factory=dict[str, float])
 
     def bind(self, cache: StepCache) -> None:
         """Use this cache; a block loaded from the server knows only where it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -128,6 +128,3 @@ class StepCache(Protocol):
     async def aclose(self) -> None:
         """Release connections; harmless when called twice."""
         ...
-
-
-Backend = Literal["local", "redis", "sentinel"]

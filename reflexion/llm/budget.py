@@ -6,10 +6,9 @@ the limit. So a run ends within one round of calls of it, and never begins a cal
 
 from __future__ import annotations
 
-from typing import Any
-
 from reflexion.errors import BudgetExceededError, ConfigurationError, MalformedReplyError
 from reflexion.llm.base import LLM, ChatReply, ChatRequest
+from reflexion.llm.wrapped import WrappedLLM
 from reflexion.types import Usage
 
 __all__ = ["Budget", "BudgetedLLM"]
@@ -99,7 +98,7 @@ class Budget:
         self._cost_per_call += ((usage.cost_usd or 0.0) - self._cost_per_call) * weight
 
 
-class BudgetedLLM:
+class BudgetedLLM(WrappedLLM):
     """A model that spends from a budget. Implements `LLM`.
 
     Raises:
@@ -107,39 +106,10 @@ class BudgetedLLM:
     """
 
     def __init__(self, llm: LLM, budget: Budget) -> None:
-        self._llm, self._budget = llm, budget
+        super().__init__(llm)
+        self._budget = budget
         if budget.max_cost is not None and getattr(llm, "priced", None) is False:
             raise _unpriced(llm.model)
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return self._llm.model
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The model's: a budget changes no answer."""
-        return self._llm.identity
-
-    @property
-    def priced(self) -> bool:
-        """Whether the model's price is known."""
-        return getattr(self._llm, "priced", False) is True
-
-    @property
-    def suggested_concurrency(self) -> int | None:
-        """The model's."""
-        return getattr(self._llm, "suggested_concurrency", None)
-
-    @property
-    def reply_tokens(self) -> int | None:
-        """Of the model asked, if it tells."""
-        return getattr(self._llm, "reply_tokens", None)
-
-    @property
-    def prompt_window(self) -> int | None:
-        """Of the model asked, if it tells."""
-        return getattr(self._llm, "prompt_window", None)
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """The model's reply; see `LLM.chat`.
@@ -161,10 +131,6 @@ class BudgetedLLM:
         if self._budget.max_cost is not None and reply.usage.cost_usd is None and not reply.usage.unknown:
             raise _unpriced(self.model)
         return reply
-
-    async def aclose(self) -> None:
-        """Close the model."""
-        await self._llm.aclose()
 
 
 def _unpriced(model: str) -> ConfigurationError:

@@ -22,6 +22,7 @@ from reflexion import errors
 from reflexion.errors import ConfigurationError, ReflexionError, ReplayMissError, StorageError
 from reflexion.keys import differences, digest
 from reflexion.llm.base import LLM, ChatReply, ChatRequest
+from reflexion.llm.wrapped import WrappedLLM
 
 __all__ = ["FORMAT", "RecordingLLM", "ReplayLLM", "request_key"]
 
@@ -67,7 +68,7 @@ class _Appender:
 _appenders: weakref.WeakValueDictionary[Path, _Appender] = weakref.WeakValueDictionary()
 
 
-class RecordingLLM:
+class RecordingLLM(WrappedLLM):
     """Passes requests on to another model and writes each exchange down. Implements `LLM`.
 
     Several of them may write to one file: those of all roles of a run do.
@@ -81,42 +82,12 @@ class RecordingLLM:
     """
 
     def __init__(self, llm: LLM, path: str | Path) -> None:
-        self._llm = llm
+        super().__init__(llm)
         key = Path(path).expanduser().absolute()
         appender = _appenders.get(key)
         if appender is None:
             appender = _appenders[key] = _Appender(key)
         self._appender = appender
-
-    @property
-    def model(self) -> str:
-        """The recorded model's name."""
-        return self._llm.model
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The recorded model's: recording changes no answer."""
-        return self._llm.identity
-
-    @property
-    def priced(self) -> bool:
-        """Whether the recorded model's price is known."""
-        return getattr(self._llm, "priced", False) is True
-
-    @property
-    def suggested_concurrency(self) -> int | None:
-        """The recorded model's."""
-        return getattr(self._llm, "suggested_concurrency", None)
-
-    @property
-    def reply_tokens(self) -> int | None:
-        """Of the model asked, if it tells."""
-        return getattr(self._llm, "reply_tokens", None)
-
-    @property
-    def prompt_window(self) -> int | None:
-        """Of the model asked, if it tells."""
-        return getattr(self._llm, "prompt_window", None)
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """The recorded model's reply; see `LLM.chat`.
@@ -140,10 +111,6 @@ class RecordingLLM:
             **result,
         }
         self._appender.append(orjson.dumps(exchange) + b"\n")
-
-    async def aclose(self) -> None:
-        """Close the recorded model."""
-        await self._llm.aclose()
 
 
 # -- replay --------------------------------------------------------------------------------------------
