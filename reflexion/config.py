@@ -93,7 +93,7 @@ class ModelParameters(Frozen):
         default=None,
         ge=1,
         title="Tokens of one reply at most",
-        description="Empty: 512, and 256 for the embedded model.",
+        description="Empty: 512, and 192 for the embedded model.",
     )
     omega: int = Field(default=3, ge=1, le=100, title="Lessons seen at most", description="The paper's Ω.")
     transfer: int = Field(

@@ -6,6 +6,7 @@ changes from trial to trial comes last, so that an endpoint's prefix cache serve
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Literal
 
@@ -21,6 +22,9 @@ __all__ = ["DEFAULT_PROMPTS", "Kind", "Prompts", "kind_of"]
 
 Kind = Literal["text", "python"]
 """What form of answer a problem wants."""
+
+
+_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 
 
 def kind_of(problem: Problem) -> Kind:
@@ -45,20 +49,24 @@ class Prompts(Frozen):
     visible_tests: str = "{prompt}\n\nIt must pass:\n{tests}"
     last_attempt: str = "Your previous answer was wrong:\n{answer}\n\nFeedback: {feedback}"
     lessons: str = "Lessons from earlier attempts:\n{lessons}"
-    again: str = "Now give a better answer."
+    again: dict[Kind, str] = Field(
+        default={
+            "text": "Now give a better answer.",
+            "python": "Now write the corrected function in one ```python block.",
+        }
+    )
     reflect_system: dict[Kind, str] = Field(
         default={
             "text": (
-                "You failed to solve a problem. Reflect: say in one or two sentences what went wrong and what "
-                "to do differently. Do not give the answer itself."
+                "You reflect on a failed attempt at a problem, so that the next one succeeds. Do not give the "
+                "answer itself."
             ),
-            "python": (
-                "Your Python function failed its tests. Reflect: say in one or two sentences what is wrong in "
-                "the code and how to change it."
-            ),
+            "python": "You reflect on a Python function that failed its tests, so that the next one passes. No code.",
         }
     )
     reflect: str = "Problem:\n{prompt}\n\nAnswer:\n{answer}\n\nFeedback: {feedback}"
+    # What is asked stands at the end: small models lose sight of what they read hundreds of tokens ago.
+    reflect_ask: str = "In one or two sentences: what is wrong, and what should be done instead?"
     feedback_limit: int = Field(default=1200, ge=100, description="Characters of feedback shown.")
     answer_limit: int = Field(default=4000, ge=100, description="Characters of an answer shown.")
     lesson_limit: int = Field(default=800, ge=100, description="Characters of one lesson shown.")
@@ -66,13 +74,13 @@ class Prompts(Frozen):
     @cached_property
     def trial_digest(self) -> str:
         """Digest of what shapes a trial's prompt."""
-        return digest(self.model_dump(exclude={"reflect_system", "reflect"}))[:16]
+        return digest(self.model_dump(exclude={"reflect_system", "reflect", "reflect_ask"}))[:16]
 
     @cached_property
     def reflect_digest(self) -> str:
         """Digest of what shapes a reflection's prompt."""
-        shapes = {"reflect_system", "reflect", "lessons", "feedback_limit", "answer_limit", "lesson_limit"}
-        return digest(self.model_dump(include=shapes))[:16]
+        limits = {"feedback_limit", "answer_limit", "lesson_limit"}
+        return digest(self.model_dump(include={"reflect_system", "reflect", "reflect_ask", "lessons"} | limits))[:16]
 
     def question(self, problem: Problem) -> str:
         """The problem as the model sees it: its documents, its text, and the tests it may see."""
@@ -95,7 +103,7 @@ class Prompts(Frozen):
         lessons = [self._lesson(text) for text in past.lessons]
         texts = list(self._attempt(past.last)) if past.last is not None else []
         if budget is not None:
-            fixed = len(system) + len(question) + len(self.lessons) + len(self.last_attempt) + len(self.again) + 8
+            fixed = len(system) + len(question) + len(self.lessons) + len(self.last_attempt) + len(self.again[kind]) + 8
             lessons, texts = budget.fit(fixed, lessons, texts)
         parts = [question]
         if texts:
@@ -103,7 +111,7 @@ class Prompts(Frozen):
         if lessons:
             parts.append(self.lessons.format(lessons="\n".join(lessons)))
         if len(parts) > 1:
-            parts.append(self.again)
+            parts.append(self.again[kind])
         return (Message(role="system", content=system), Message(role="user", content="\n\n".join(parts)))
 
     def reflect_messages(
@@ -114,16 +122,19 @@ class Prompts(Frozen):
         lessons = [self._lesson(text) for text in past.lessons]
         texts = list(self._attempt(trial))
         if budget is not None:
-            fixed = len(system) + len(question) + len(self.reflect) + len(self.lessons) + 4
+            fixed = len(system) + len(question) + len(self.reflect) + len(self.lessons) + len(self.reflect_ask) + 6
             lessons, texts = budget.fit(fixed, lessons, texts)
         parts = [self.reflect.format(prompt=question, answer=texts[0], feedback=texts[1])]
         if lessons:
             parts.append(self.lessons.format(lessons="\n".join(lessons)))
+        parts.append(self.reflect_ask)
         return (Message(role="system", content=system), Message(role="user", content="\n\n".join(parts)))
 
     def _lesson(self, text: str) -> str:
-        """A lesson on one line, trimmed."""
-        return f"- {trim_middle(' '.join(text.split()), self.lesson_limit)}"
+        """A lesson on one line, trimmed. A lesson is prose: code in it is another attempt, and often as wrong."""
+        prose = _FENCED.sub(" ", text)
+        kept = prose if prose.strip() else text
+        return f"- {trim_middle(' '.join(kept.split()), self.lesson_limit)}"
 
     def _attempt(self, trial: Trial) -> tuple[str, str]:
         """The answer and the feedback of a trial, trimmed."""

@@ -54,7 +54,7 @@ __all__ = [
     "reflect_request",
 ]
 
-STEP_VERSIONS: dict[StepName, int] = {"trial": 1, "evaluate": 1, "reflect": 1, "memorize": 1}
+STEP_VERSIONS: dict[StepName, int] = {"trial": 2, "evaluate": 2, "reflect": 2, "memorize": 1}
 """Raised when a step's code changes what it returns for the same inputs; part of the cache key."""
 
 

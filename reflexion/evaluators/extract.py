@@ -6,7 +6,8 @@ A reply states its answer, in this order of preference,
 2. in its last line that is not empty,
 3. as a whole.
 
-Code is the last fenced block, or the whole reply when there is none.
+Code is the last fenced block, or the whole reply when there is none; prose around bare code, and a
+tail that the token limit cut off, are left out where what stays defines the function asked for.
 """
 
 from __future__ import annotations
@@ -145,6 +146,29 @@ def _parses(code: str) -> bool:
     return True
 
 
+_CODE_START = re.compile(r"^(?:async\s+def|def|class|import|from|@)\b|^@", re.MULTILINE)
+_MOST_CUTS = 200
+"""Lines tried as the end of code; a reply with more prose after its code is judged as it stands."""
+
+
+def _runnable(code: str, entry_point: str) -> str:
+    """The longest run of whole lines that parses and defines `entry_point`; else the text as it is.
+
+    Small models write code without a fence and go on in prose, and a token limit cuts a reply anywhere:
+    neither says that the function is wrong.
+    """
+    if _parses(code):
+        return code
+    start = _CODE_START.search(code)
+    lines = code[start.start() :].splitlines(keepends=True) if start is not None else []
+    for end in range(len(lines), max(0, len(lines) - _MOST_CUTS), -1):
+        if lines[end - 1].strip() and not lines[end - 1].lstrip().startswith("#"):
+            text = "".join(lines[:end])
+            if _parses(text) and _defines(ast.parse(text), entry_point):
+                return text
+    return code
+
+
 def extract_code(reply: str, prompt: str = "", entry_point: str | None = None) -> str:
     """The Python code of a reply.
 
@@ -162,7 +186,7 @@ def extract_code(reply: str, prompt: str = "", entry_point: str | None = None) -
             for b in blocks
             if re.search(rf"^\s*(?:async\s+)?(?:def|class)\s+{re.escape(entry_point)}\b", b, re.MULTILINE)
         ]
-        code = wanted[-1] if wanted else code
+        code = _runnable(wanted[-1] if wanted else code, entry_point)
     head = prompt_code(prompt, entry_point)
     if head is None or entry_point is None:
         return code.strip("\n") + "\n"

@@ -29,7 +29,7 @@ SLOTS = 8
 """Requests the server works on at a time: on two cores, eight give about twice the tokens of one."""
 SLOT_CONTEXT = 2048
 """Tokens of prompt and reply together that fit into a slot."""
-REPLY_TOKENS = 256
+REPLY_TOKENS = 192
 """Tokens of a reply at most, where nobody asks for more."""
 REPLY_ROOM = 640
 """Tokens of a slot left to the usual reply and to what the chat template adds."""

@@ -71,7 +71,7 @@ def test_a_trial_without_an_answer_shows_why() -> None:
 
 
 def test_a_changed_template_changes_the_digest_of_its_step_only() -> None:
-    other = DEFAULT_PROMPTS.model_copy(update={"again": "Once more."})
+    other = DEFAULT_PROMPTS.model_copy(update={"again": {"text": "Once more.", "python": "Once more."}})
     reflecting = DEFAULT_PROMPTS.model_copy(update={"reflect": "Why? {prompt} {answer} {feedback}"})
     assert Prompts(**other.model_dump()).trial_digest != DEFAULT_PROMPTS.trial_digest
     assert Prompts(**other.model_dump()).reflect_digest == DEFAULT_PROMPTS.reflect_digest
@@ -87,3 +87,10 @@ def test_a_trimmed_text_keeps_both_ends_and_its_limit(text: str, limit: int) -> 
         assert short == text
     elif limit >= 20:
         assert text.startswith(short[:3]) and text.endswith(short[-3:]), short
+
+
+def test_code_in_a_lesson_is_left_out_unless_it_is_all_there_is() -> None:
+    past = Past(lessons=("Use max.\n```python\nreturn min(x)\n``` Mind empty lists.", "```return 1```"))
+    text = shown(CODE, past)
+    assert "- Use max. Mind empty lists." in text and "min(x)" not in text
+    assert "return 1" in text

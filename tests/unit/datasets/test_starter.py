@@ -10,33 +10,22 @@ from reflexion.datasets import open_dataset
 from reflexion.types import Problem
 
 SOLUTIONS = {
+    "is_even": "def is_even(n): return n % 2 == 0",
     "largest": "def largest(numbers): return max(numbers)",
-    "count_vowels": "def count_vowels(text): return sum(c in 'aeiou' for c in text.lower())",
-    "is_palindrome": "def is_palindrome(word): return word.lower() == word.lower()[::-1]",
-    "factorial": "import math\ndef factorial(n): return math.prod(range(1, n + 1))",
+    "reverse_text": "def reverse_text(text): return text[::-1]",
+    "square_all": "def square_all(numbers): return [n * n for n in numbers]",
     "sum_of_evens": "def sum_of_evens(numbers): return sum(n for n in numbers if n % 2 == 0)",
-    "reverse_words": "def reverse_words(sentence): return ' '.join(reversed(sentence.split()))",
-    "fizzbuzz": "def fizzbuzz(n): return 'Fizz' * (n % 3 == 0) + 'Buzz' * (n % 5 == 0) or str(n)",
+    "keep_positive": "def keep_positive(numbers): return [n for n in numbers if n > 0]",
+    "min_max": "def min_max(numbers): return min(numbers), max(numbers)",
+    "count_words": "def count_words(sentence): return len(sentence.split())",
+    "average": "def average(numbers): return sum(numbers) / len(numbers) if numbers else 0",
+    "count_vowels": "def count_vowels(text): return sum(c in 'aeiou' for c in text.lower())",
+    "flatten": "def flatten(lists): return [item for part in lists for item in part]",
+    "clamp": "def clamp(value, low, high): return min(max(value, low), high)",
+    "is_leap_year": "def is_leap_year(year): return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)",
+    "remove_duplicates": "def remove_duplicates(items): return list(dict.fromkeys(items))",
     "is_prime": "def is_prime(n): return n > 1 and all(n % k for k in range(2, n))",
     "fibonacci": "def fibonacci(n): return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)",
-    "remove_duplicates": "def remove_duplicates(items): return list(dict.fromkeys(items))",
-    "count_words": "from collections import Counter\ndef count_words(text): return dict(Counter(text.split()))",
-    "second_largest": "def second_largest(numbers): return ([None, None] + sorted(set(numbers)))[-2]",
-    "is_anagram": "def is_anagram(first, second): return sorted(first.lower()) == sorted(second.lower())",
-    "shift_letters": (
-        "def shift_letters(text, k):\n"
-        "    return ''.join(chr((ord(c) - 97 + k) % 26 + 97) if 'a' <= c <= 'z' else c for c in text)"
-    ),
-    "is_balanced": (
-        "def is_balanced(text):\n"
-        "    while '()' in text or '[]' in text:\n"
-        "        text = text.replace('()', '').replace('[]', '')\n"
-        "    return not text"
-    ),
-    "run_length": (
-        "from itertools import groupby\n"
-        "def run_length(text): return ''.join(c + str(len(list(g))) for c, g in groupby(text))"
-    ),
 }
 
 PROBLEMS = list(open_dataset("starter"))
@@ -78,5 +67,5 @@ def test_the_prompt_shows_the_signature_and_no_hidden_test(problem: Problem) -> 
     assert problem.visible_tests
     assert problem.tests is not None
     hidden = set(problem.tests.splitlines()) - set(problem.visible_tests)
-    assert len(hidden) >= 3
+    assert len(hidden) >= 2
     assert not any(line.removeprefix("assert ") in problem.prompt for line in hidden)

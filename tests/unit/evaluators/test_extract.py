@@ -87,6 +87,23 @@ def test_a_reply_without_fences_is_code() -> None:
     assert extract_code("def f():\n    return 1") == "def f():\n    return 1\n"
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "def f():\n    return 1\n\nThis function returns one, as it's asked for.",
+        "Here's the function:\n\ndef f():\n    return 1\n",
+        "```python\ndef f():\n    return 1\n\ndef g(",
+        "def f():\n    return 1\n# Usage:\nprint(f(",
+    ],
+)
+def test_prose_around_bare_code_and_a_tail_that_was_cut_are_left_out(reply: str) -> None:
+    assert extract_code(reply, "", "f").strip() == "def f():\n    return 1"
+
+
+def test_code_that_does_not_define_the_function_is_judged_as_it_stands() -> None:
+    assert extract_code("def g():\n    return 1\n\nThat's it.", "", "f").endswith("That's it.\n")
+
+
 @pytest.mark.parametrize("body", ["    return a + b\n", "return a + b", "```python\n    return a + b\n```"])
 def test_a_body_completes_the_prompt(body: str) -> None:
     space: dict[str, object] = {}
