@@ -129,6 +129,7 @@ def dataset_of(parameters: BatchParameters) -> Dataset:
         offset=parameters.offset,
         shuffle_seed=parameters.shuffle_seed,
         mapping=parameters.field_map or None,
+        where=parameters.where or None,
     )
 
 

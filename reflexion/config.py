@@ -172,6 +172,12 @@ class BatchParameters(ModelParameters):
     runs: str | None = Field(default=None, title="Folder of the runs", description="Empty: REFLEXION_RUNS.")
     limit: int | None = Field(default=None, ge=1, title="Problems at most")
     offset: int = Field(default=0, ge=0, title="Problems skipped at the start")
+    where: tuple[str, ...] = Field(
+        default=(),
+        title="Filters",
+        description="Conditions on problems that must all hold: `level=hard`, `id~^HumanEval/1`.",
+        examples=[["level=hard"]],
+    )
     shuffle_seed: int | None = Field(default=None, title="Seed for shuffling", description="Empty: file order.")
     field_map: dict[str, str] = Field(
         default_factory=dict, title="Field map", description="Our field → the file's field, as `prompt: question`."
@@ -199,6 +205,11 @@ class BatchParameters(ModelParameters):
     )
     cache: Url | None = Field(default=None, title="Cache", description="URL; empty: REFLEXION_CACHE or local.")
     refresh: bool = Field(default=False, title="Refresh", description="Compute again what is cached.")
+    refresh_since: float | None = Field(
+        default=None,
+        title="Refresh since",
+        description="Unix time: with `refresh`, what was cached before is computed again. Empty: the run's start.",
+    )
     use_cache: bool = Field(default=True, title="Use the cache")
     memory: Url | None = Field(default=None, title="Memory", description="URL; empty: of this run alone.")
     memory_per_problem: int | None = Field(

@@ -57,6 +57,8 @@ IDENTITY = (
 """Parameters in which a resumed run must agree with what it was; others (concurrency …) may change."""
 
 EPISODES, PARAMETERS, SUMMARY, LOCK = "episodes.jsonl", "parameters.json", "summary.json", ".lock"
+ABLATION = "ablation.json"
+"""In the folder of a comparison of strategies, which is no run: see `reflexion.ablation`."""
 
 _NAME = re.compile(r"\w[\w.+-]{0,127}")
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
@@ -133,6 +135,10 @@ class RunFolder:
         path = Path(root) / check_run_name(name)
         if (path / PARAMETERS).exists() or (path / EPISODES).exists():
             raise ConfigurationError(f"name: {path} exists already; resume it or choose another name")
+        if (path / ABLATION).exists():
+            raise ConfigurationError(
+                f"name: {name!r} compares strategies; resume it with --strategies, or choose another name"
+            )
         run = cls(path, mask_passwords(dict(parameters)))
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -195,6 +201,10 @@ class RunFolder:
         """
         path = Path(path)
         if not (path / EPISODES).is_file():
+            if (path / ABLATION).is_file():
+                raise ConfigurationError(
+                    f"{path} compares strategies and is no run itself; name one of its runs: {path}-STRATEGY"
+                )
             raise ConfigurationError(f"{path} is not a run's folder: it has no {EPISODES}")
         with storage_errors(path):
             run = cls(path, _read_parameters(path))
@@ -289,6 +299,13 @@ class RunFolder:
     def recorded(self, problem_id: str, repeat: int = 0) -> bool:
         """Whether there is a record of this episode, however it ended."""
         return (problem_id, repeat) in self._index
+
+    def by_problem(self) -> list[EpisodeKey]:
+        """The episodes on record, repeats of one problem one after another."""
+        first: dict[str, int] = {}
+        for problem_id, _ in self._index:
+            first.setdefault(problem_id, len(first))
+        return sorted(self._index, key=lambda key: (first[key[0]], key[1]))
 
     def append(self, episode: Episode) -> None:
         """Put one finished episode on record. Safe against a kill at any moment.

@@ -266,7 +266,7 @@ async def open_session(
         if cache is not None and parameters.refresh:
             from reflexion.cache.fresh import FreshCache
 
-            cache = FreshCache(cache)
+            cache = FreshCache(cache, batch.refresh_since if batch is not None else None)
         yield Session(
             runtime,
             cache,

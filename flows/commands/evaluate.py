@@ -6,20 +6,34 @@ import asyncio
 import os
 import shlex
 import sys
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from cyclopts import Group, Parameter
 
-from flows.commands.options import BatchOptions, CacheOptions, ModelOptions, parameters_from
+from flows.commands.options import LOOP, RUN, BatchOptions, CacheOptions, ModelOptions, option, parameters_from
 from flows.console import BatchProgress, print_result
+from reflexion._files import storage_errors
 from reflexion.batch import BatchResult, check_batch, execute_batch
 from reflexion.config import BatchParameters
 from reflexion.errors import ConfigurationError
 from reflexion.settings import Settings
 
-__all__ = ["evaluate"]
+__all__ = ["Outcome", "evaluate", "through_prefect", "with_progress", "write_junit"]
 
-OUTPUT = Group("Output")
+OUTPUT = Group("Output", sort_key=20)
+
+T = TypeVar("T")
+
+
+class Outcome(NamedTuple):
+    """What the exit code depends on."""
+
+    name: str
+    pass_rate: float
+    stopped: str | None
 
 
 def evaluate(
@@ -29,16 +43,23 @@ def evaluate(
     model: ModelOptions | None = None,
     batch: BatchOptions | None = None,
     cache: CacheOptions | None = None,
-    direct: Annotated[bool, Parameter(negative="", help="Run in this process, without Prefect.")] = False,
-    fail_under: Annotated[
-        float | None, Parameter(help="Exit with 3 when the pass rate is below this.", group=OUTPUT)
+    strategies: Annotated[
+        str | None,
+        option("Several strategies on the same problems, in one table and report: none,reflexion; or: all.", LOOP),
     ] = None,
+    direct: Annotated[bool, Parameter(negative="", help="Run in this process, without Prefect.", group=RUN)] = False,
+    fail_under: Annotated[
+        float | None,
+        Parameter(help="Exit with 3 when the pass rate (of the best strategy) is below: 0.8.", group=OUTPUT),
+    ] = None,
+    junit: Annotated[Path | None, Parameter(help="Also write JUnit XML to this file.", group=OUTPUT)] = None,
     json: Annotated[bool, Parameter(negative="", help="Print the summary as JSON.", group=OUTPUT)] = False,
     verbose: Annotated[bool, Parameter(negative="", help="Show Prefect's log.", group=OUTPUT)] = False,
 ) -> int:
     """Run a dataset through the loop and write the run's folder.
 
-    Each step is a Prefect task run, unless --direct is given.
+    Each step is a Prefect task run, unless --direct is given. The folder, runs/NAME, has every episode
+    (episodes.jsonl), the figures (summary.json) and a page to look at (report.html).
     """
     from flows.cli import EXIT_GATE
 
@@ -52,38 +73,73 @@ def evaluate(
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise ConfigurationError(f"--fail-under: {fail_under} is not a share between 0 and 1")
     settings = Settings()
-    check_batch(parameters, settings)
-    result = run_with_progress(parameters, settings, direct=direct, verbose=verbose)
-    if json:
-        print(result.summary.model_copy().model_dump_json())  # noqa: T201
+    _warn_of_equal_repeats(parameters)
+    if strategies is not None:
+        from flows.commands.ablation import compare_strategies
+
+        outcome = compare_strategies(
+            parameters, strategies, settings, direct=direct, verbose=verbose, json=json, junit=junit
+        )
     else:
-        print_result(result)
-    if result.stopped is not None:
-        print(f"reflexion: the run stopped: {result.stopped}", file=sys.stderr)  # noqa: T201
-        print(f"Resume with: {resume_command(result.summary.run)}", file=sys.stderr)  # noqa: T201
+        check_batch(parameters, settings)
+        outcome = _evaluate(parameters, settings, direct=direct, verbose=verbose, json=json, junit=junit)
+    if outcome.stopped is not None:
+        print(f"reflexion: the run stopped: {outcome.stopped}", file=sys.stderr)  # noqa: T201
+        print(f"Resume with: {resume_command(outcome.name)}", file=sys.stderr)  # noqa: T201
         return EXIT_GATE
-    rate = result.summary.pass_rate or 0.0
-    if fail_under is not None and rate < fail_under:
-        print(f"reflexion: pass rate {rate:.3f} is below --fail-under {fail_under}", file=sys.stderr)  # noqa: T201
+    if fail_under is not None and outcome.pass_rate < fail_under:
+        print(  # noqa: T201
+            f"reflexion: pass rate {outcome.pass_rate:.3f} is below --fail-under {fail_under}", file=sys.stderr
+        )
         return EXIT_GATE
     return 0
 
 
-def run_with_progress(parameters: BatchParameters, settings: Settings, *, direct: bool, verbose: bool) -> BatchResult:
-    """Run a batch while a bar shows how it goes on; an interrupt says how to resume."""
-    with BatchProgress(resume=resume_command) as progress:
+def _evaluate(
+    parameters: BatchParameters, settings: Settings, *, direct: bool, verbose: bool, json: bool, junit: Path | None
+) -> Outcome:
+    def execute(progress: BatchProgress) -> BatchResult:
+        if direct:
+            return asyncio.run(execute_batch(parameters, settings=settings, progress=progress))
+        return through_prefect(progress, "flows.batch:batch_evaluation", parameters, verbose=verbose)
+
+    result = with_progress(execute)
+    if json:
+        print(result.summary.model_dump_json())  # noqa: T201
+    else:
+        print_result(result)
+    if junit is not None:
+        write_junit([result.folder], junit)
+    return Outcome(result.summary.run, result.summary.pass_rate or 0.0, result.stopped)
+
+
+def _warn_of_equal_repeats(parameters: BatchParameters) -> None:
+    if parameters.repeat > 1 and parameters.temperature == 0:
+        print(  # noqa: T201
+            "reflexion: --repeat at temperature 0: a model that is certain answers each time the same, and pass@k "
+            "is then pass@1; give --temperature 0.8, for example",
+            file=sys.stderr,
+        )
+
+
+def with_progress(execute: Callable[[BatchProgress], T], name: str | None = None) -> T:
+    """Do something while a bar shows how it goes on; an interrupt says how to resume.
+
+    Args:
+        name: of the comparison, if the runs are those of one.
+    """
+    with BatchProgress(resume=resume_command, name=name) as progress:
         try:
-            if direct:
-                return asyncio.run(execute_batch(parameters, settings=settings, progress=progress))
-            return _run_flow(parameters, progress, verbose=verbose)
+            return execute(progress)
         except (KeyboardInterrupt, asyncio.CancelledError):
             if progress.folder is not None:
                 progress.say(f"Interrupted. {progress.folder.path} keeps every finished episode.")
-                progress.say(f"Resume with: {resume_command(progress.folder.name)}")
+                progress.say(f"Resume with: {resume_command(name or progress.folder.name)}")
             raise KeyboardInterrupt from None
 
 
-def _run_flow(parameters: BatchParameters, progress: BatchProgress, *, verbose: bool) -> BatchResult:
+def through_prefect(progress: BatchProgress, flow: str, *arguments: Any, verbose: bool) -> Any:
+    """Run a flow, named as `module:attribute`, in this process."""
     if not verbose:
         # Prefect's console log would write through the bar; its log in the UI is untouched.
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -91,16 +147,29 @@ def _run_flow(parameters: BatchParameters, progress: BatchProgress, *, verbose: 
         progress.say("Starting a local Prefect server (the first start makes its database, about a minute) …")
     from prefect.exceptions import TerminationSignal
 
-    from flows.batch import PROGRESS, batch_evaluation
+    from flows.batch import PROGRESS
 
+    module, _, attribute = flow.partition(":")
     token = PROGRESS.set(progress)
     try:
-        return batch_evaluation.run(parameters)
+        return getattr(import_module(module), attribute).run(*arguments)
     except TerminationSignal:
         # Prefect's word for SIGTERM before and after the flow's own code; to a person it is Ctrl-C.
         raise KeyboardInterrupt from None
     finally:
         PROGRESS.reset(token)
+
+
+def write_junit(folders: Sequence[Path], path: Path) -> None:
+    """JUnit XML of one run or several.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    from reflexion.report import to_junit
+
+    with storage_errors(path):
+        path.write_text(to_junit(*folders), encoding="utf-8")
 
 
 def resume_command(name: str) -> str:

@@ -17,8 +17,9 @@ from reflexion.session import describe_validation
 __all__ = ["BatchOptions", "CacheOptions", "ModelOptions", "parameters_from"]
 
 M = TypeVar("M", bound=BaseModel)
-MODEL, LOOP, CACHE, RUN, LIMITS, MEMORY = (
-    Group(name) for name in ("Model", "Loop", "Cache", "Run", "Limits", "Memory")
+DATA, RUN, LOOP, MODEL, CACHE, MEMORY, LIMITS = (
+    Group(name, sort_key=place)
+    for place, name in enumerate(("Dataset", "Run", "Loop", "Model", "Cache", "Memory", "Limits"), 2)
 )
 
 Strategies = Literal["none", "last_attempt", "reflexion", "last_attempt_and_reflexion"]
@@ -41,7 +42,7 @@ class ModelOptions:
     escalate: Annotated[str | None, option("Stronger models for later trials: small->large.", MODEL)] = None
     base_url: Annotated[str | None, option("URL of an OpenAI-compatible endpoint.", MODEL)] = None
     temperature: Annotated[float | None, option("Sampling temperature.", MODEL)] = 0.0
-    seed: Annotated[int | None, option("Sampling seed.", MODEL)] = None
+    seed: Annotated[int | None, option("Seed of sampling, and of --shuffle.", MODEL)] = None
     max_completion_tokens: Annotated[int | None, option("Tokens of one reply at most.", MODEL)] = None
     max_trials: Annotated[int, option("Trials of a problem at most.", LOOP)] = 3
     strategy: Annotated[Strategies, option("What a trial sees of the past.", LOOP)] = "reflexion"
@@ -72,11 +73,19 @@ class BatchOptions:
 
     name: Annotated[str | None, option("Name of the run; one that exists is resumed.", RUN)] = None
     runs: Annotated[Path | None, option("Folder of the runs.", RUN)] = None
-    limit: Annotated[int | None, option("Problems at most.", RUN)] = None
-    offset: Annotated[int, option("Problems skipped at the start.", RUN)] = 0
-    shuffle_seed: Annotated[int | None, option("Shuffle with this seed.", RUN, "--shuffle-seed")] = None
-    map: Annotated[list[str] | None, option("A field's name in the file: prompt=question.", RUN)] = None
-    repeat: Annotated[int, option("Independent episodes of each problem.", RUN)] = 1
+    where: Annotated[
+        list[str] | None, option("Only problems for which this holds: level=hard, id~^HumanEval/1, type!=x.", DATA)
+    ] = None
+    shuffle: Annotated[
+        bool, Parameter(negative="", help="Shuffle the problems, by --seed (0 if none is given).", group=DATA)
+    ] = False
+    offset: Annotated[int, option("Problems skipped at the start.", DATA)] = 0
+    limit: Annotated[int | None, option("Problems at most, the first of those left.", DATA)] = None
+    map: Annotated[
+        list[str] | None, option("What the file calls a field, once for each: --map prompt=question.", DATA)
+    ] = None
+    repeat: Annotated[int, option("Independent episodes of each problem; more than one give pass@k.", DATA)] = 1
+    shuffle_seed: Annotated[int | None, option("Shuffle by a seed of its own.", DATA, "--shuffle-seed")] = None
     concurrency: Annotated[int | None, option("Episodes at a time; else adapted.", RUN)] = None
     steps_per_task_run: Annotated[int, option("Ready steps of one kind that share a task run.", RUN)] = 1
     memory: Annotated[str | None, option("URL of a memory that outlives the run.", MEMORY)] = None
@@ -108,6 +117,10 @@ def parameters_from(model: type[M], *options: Any, **more: Any) -> M:
     values |= more
     if "no_cache" in values:
         values["use_cache"] = not values.pop("no_cache")
+    if values.pop("shuffle", False) and values.get("shuffle_seed") is None:
+        values["shuffle_seed"] = values.get("seed") or 0
+    if "where" in values:
+        values["where"] = tuple(values["where"] or ())
     if "map" in values:
         values["field_map"] = _field_map(values.pop("map") or [])
     if values.get("ttl") is None:

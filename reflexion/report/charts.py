@@ -11,13 +11,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reflexion.report.statistics import wilson
 from reflexion.report.tally import BOUNDS, Agreement, Tally
 from reflexion.telemetry.summary import Summary
 
-__all__ = ["Chart", "charts_of", "concurrency_chart", "learning_curve"]
+__all__ = ["Chart", "bars", "charts_of", "concurrency_chart", "learning_curve", "stacked_bars"]
 
 _COLOURS = 6
 _CLASSES_SHOWN = 8
+
+OUTCOMES = {
+    "solved": "var(--plot-good)",
+    "failed": "var(--plot-bad)",
+    "error": "var(--plot-warn)",
+    "not run": "var(--plot-none)",
+}
+"""Colours that mean the same in every plot."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +42,18 @@ class Chart:
     rows: Sequence[Sequence[str]] = field(default_factory=list[Sequence[str]])
 
 
-def _draw(kind: str, id: str, series: Mapping[str, Sequence[Any]], labels: Iterable[str] = (), **options: Any) -> str:
+def _draw(
+    kind: str,
+    id: str,
+    series: Mapping[str, Sequence[Any]],
+    labels: Iterable[str] = (),
+    *,
+    colours: Sequence[str] = (),
+    width: int = 640,
+    **options: Any,
+) -> str:
     pygal, Style = _pygal()
+    colours = colours or tuple(f"var(--plot-{n})" for n in range(_COLOURS))
     style = Style(
         background="transparent",
         plot_background="transparent",
@@ -55,18 +74,18 @@ def _draw(kind: str, id: str, series: Mapping[str, Sequence[Any]], labels: Itera
         stroke_opacity="1",
         stroke_width="2",
         transition="0s",
-        colors=tuple(f"var(--plot-{n})" for n in range(_COLOURS)),
-        value_colors=("var(--text)",) * _COLOURS,
+        colors=tuple(colours),
+        value_colors=("var(--text)",) * max(len(colours), _COLOURS),
     )
     several = len(series) > 1
+    options = {"height": 340 if several else 300} | options
     chart = getattr(pygal, kind)(
         style=style,
         js=[],
-        width=640,
-        height=340 if several else 300,
+        width=width,
         show_legend=several,
         legend_at_bottom=True,
-        legend_at_bottom_columns=min(len(series), 3),
+        legend_at_bottom_columns=min(len(series), 4),
         disable_xml_declaration=True,
         no_data_text="no data",
         margin=8,
@@ -103,10 +122,7 @@ def learning_curve(summaries: Sequence[Summary]) -> Chart:
     """Episodes solved by trial, one curve for each run (Shinn et al. 2023, figure 3 and following)."""
     trials = max((s.max_trials for s in summaries), default=1)
     names = _names(summaries)
-    curves = {
-        name: [100 * n / s.episodes for n in s.solved_by_trial] if s.episodes else []
-        for name, s in zip(names, summaries, strict=True)
-    }
+    curves = {name: _curve(s, len(summaries) == 1) for name, s in zip(names, summaries, strict=True)}
     labels = [str(n) for n in range(1, trials + 1)]
     svg = _draw(
         "Line",
@@ -118,6 +134,8 @@ def learning_curve(summaries: Sequence[Summary]) -> Chart:
         x_title="trial",
         dots_size=4,
         value_formatter="{:.0f} %".format,
+        width=1100,
+        height=340 if len(curves) == 1 else 370,
     )
     rows = [
         [name, *(f"{n} ({100 * n / s.episodes:.1f} %)" if s.episodes else "no data" for n in s.solved_by_trial)]
@@ -126,6 +144,19 @@ def learning_curve(summaries: Sequence[Summary]) -> Chart:
     first, last = (summaries[0].solved_by_trial[0], summaries[0].solved_by_trial[-1])
     text = f"Trial 1 solved {first} of {summaries[0].episodes} episodes, all trials together {last}."
     return Chart("learning-curve", "Learning curve", text, svg, ["run", *(f"trial {n}" for n in labels)], rows)
+
+
+def _curve(s: Summary, intervals: bool) -> list[Any]:
+    """Percent solved by each trial; with Wilson's interval unless repeats make episodes depend on each other."""
+    if not s.episodes:
+        return []
+    if not intervals or s.pass_at_k:
+        return [100 * n / s.episodes for n in s.solved_by_trial]
+    points: list[Any] = []
+    for n in s.solved_by_trial:
+        share = wilson(n, s.episodes)
+        points.append({"value": 100 * share.value, "ci": {"low": 100 * share.low, "high": 100 * share.high}})
+    return points
 
 
 def _names(summaries: Sequence[Summary]) -> list[str]:
@@ -156,17 +187,28 @@ def charts_of(summary: Summary, tally: Tally) -> list[Chart]:
     return charts
 
 
-def _bars(id: str, title: str, text: str, counts: Mapping[str, float], form: str = "{:,.0f}") -> Chart:
+def bars(
+    id: str,
+    title: str,
+    text: str,
+    counts: Mapping[str, float],
+    *,
+    form: str = "{:,.0f}",
+    colours: Mapping[str, str] | None = None,
+) -> Chart:
+    """A horizontal bar for each count, in their order from the top."""
+    plain = "var(--plot-0)"
     # Horizontal bars are drawn from the bottom up; the largest belongs on top.
     names = list(counts)
     svg = _draw(
         "HorizontalBar",
         id,
-        {"": [counts[name] for name in reversed(names)]},
+        {"": [{"value": counts[n], "color": (colours or {}).get(n, plain)} for n in reversed(names)]},
         list(reversed(names)),
         print_values=True,
         print_values_position="top",
         range=(0, 1.15 * max(counts.values(), default=1) or 1),  # room for the longest bar's value
+        height=60 + 44 * max(len(names), 2),
         value_formatter=form.format,
         show_x_labels=False,
         show_y_guides=False,
@@ -176,10 +218,26 @@ def _bars(id: str, title: str, text: str, counts: Mapping[str, float], form: str
     return Chart(id, title, text, svg, ["", "number"], rows)
 
 
+def stacked_bars(
+    id: str,
+    title: str,
+    text: str,
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    *,
+    colours: Sequence[str] = (),
+) -> Chart:
+    """A bar for each name, made of the parts of each series."""
+    form = "{:,.0f}".format
+    svg = _draw("StackedBar", id, series, names, value_formatter=form, truncate_label=30, colours=colours)
+    rows = [[name, *(f"{values[n]:,.0f}" for values in series.values())] for n, name in enumerate(names)]
+    return Chart(id, title, text, svg, ["", *series], rows)
+
+
 def _outcomes(s: Summary) -> Chart:
     counts = {"solved": s.solved, "failed": s.failed, "error": s.errors, "not run": s.not_run}
     text = f"{s.solved} of {s.episodes} episodes were solved."
-    return _bars("outcomes", "Outcomes", text, counts)
+    return bars("outcomes", "Outcomes", text, counts, colours=OUTCOMES)
 
 
 def _failures(failures: Mapping[str, int]) -> Chart:
@@ -188,7 +246,7 @@ def _failures(failures: Mapping[str, int]) -> Chart:
     if rest := sum(number for _, number in ranked[_CLASSES_SHOWN:]):
         shown["others"] = rest
     text = f"The most frequent reason was {ranked[0][0]}, in {ranked[0][1]} of {sum(failures.values())} episodes."
-    return _bars("failures", "Why episodes were not solved", text, shown)
+    return bars("failures", "Why episodes were not solved", text, shown)
 
 
 def _response_times(s: Summary, times: Sequence[int]) -> Chart:
@@ -229,7 +287,7 @@ def _money(s: Summary) -> Chart:
     costs = {f"{u.role}: {u.model}": u.usage.cost_usd for u in s.usage if u.usage.cost_usd is not None}
     saved = "an unknown sum" if s.cost_saved_usd is None else f"${s.cost_saved_usd:.4f}"
     text = f"${s.cost_usd:.4f} were spent; the cache saved {saved}."
-    return _bars("money", "US dollars by role and model", text, costs, "{:.3g}")
+    return bars("money", "US dollars by role and model", text, costs, form="{:.3g}")
 
 
 def _cache(s: Summary) -> Chart:
@@ -253,7 +311,9 @@ def _agreement(id: str, title: str, found: Agreement) -> Chart:
         f"{_percent(found.false_positives)} of wrong answers, false negatives "
         f"{_percent(found.false_negatives)} of right ones."
     )
-    return _bars(id, title, text, counts)
+    right, wrong = OUTCOMES["solved"], OUTCOMES["failed"]
+    colours = dict(zip(counts, (right, wrong, right, wrong), strict=True))
+    return bars(id, title, text, counts, colours=colours)
 
 
 def concurrency_chart(changes: Sequence[Mapping[str, Any]]) -> Chart | None:

@@ -156,7 +156,7 @@ def summary_of(run: RunFolder) -> Summary:
         return found
     builder = SummaryBuilder()
     trials = 1
-    for episode in run.episodes():
+    for episode in run.episodes(run.by_problem()):
         builder.add(episode)
         trials = max(trials, len(episode.trials))
     planned = run.parameters.get("max_trials")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 
 from reflexion._files import storage_errors, write_atomic
-from reflexion.errors import StorageError
+from reflexion.errors import ConfigurationError, StorageError
+from reflexion.report.ablation import gather, is_ablation
 from reflexion.report.charts import Chart, charts_of, concurrency_chart, learning_curve
+from reflexion.report.combined import combined_charts, combined_rows, combined_table
 from reflexion.report.compare import summary_of
-from reflexion.report.statistics import wilson
 from reflexion.report.tally import Tally, detail_of, row_of
 from reflexion.runs import RunFolder
 from reflexion.telemetry.summary import Summary
@@ -33,7 +34,7 @@ def write_report(run_dir: Path | str, *, others: Sequence[Path | str] = ()) -> P
     episodes. A run that is still going can be reported as far as it is.
 
     Args:
-        run_dir: the run's folder.
+        run_dir: the run's folder, or that of a comparison of strategies.
         others: folders of runs whose learning curves are drawn beside this one's, as in an ablation.
 
     Returns:
@@ -43,6 +44,8 @@ def write_report(run_dir: Path | str, *, others: Sequence[Path | str] = ()) -> P
         ConfigurationError: a folder is not a run's folder.
         StorageError: a record cannot be read, or the report not be written.
     """
+    if is_ablation(run_dir):
+        return _write(Path(run_dir) / REPORT, _combined(Path(run_dir)))
     run = RunFolder.open(run_dir)
     summary = summary_of(run)
     tally = Tally()
@@ -52,13 +55,63 @@ def write_report(run_dir: Path | str, *, others: Sequence[Path | str] = ()) -> P
     charts += charts_of(summary, tally)
     if (chart := concurrency_chart(_changes(run))) is not None:
         charts.append(chart)
-    path = run.path / REPORT
+    page = _page(
+        title=summary.run,
+        summary=summary,
+        strategies=[summary.strategy],
+        finished=run.summary() is not None,
+        tiles=_tiles(summary),
+        charts=charts,
+        parameters=run.parameters,
+        episodes=((row_of(episode), detail_of(episode)) for episode in run.episodes()),
+    )
+    return _write(run.path / REPORT, page)
+
+
+def _write(path: Path, page: Iterator[str]) -> Path:
     with storage_errors(path):
-        write_atomic(path, (piece.encode() for piece in _page(run, summary, tally, charts)))
+        write_atomic(path, (piece.encode() for piece in page))
     return path
 
 
-def _page(run: RunFolder, summary: Summary, tally: Tally, charts: Sequence[Chart]) -> Iterator[str]:
+def _combined(folder: Path) -> Iterator[str]:
+    """The page of a comparison of strategies.
+
+    Raises:
+        ConfigurationError: none of its runs is on record.
+    """
+    ablation = gather(folder)
+    if not ablation.runs:
+        raise ConfigurationError(f"{folder}: none of its runs is on record; resume it with --strategies")
+    runs = [(run.strategy.value, RunFolder.open(folder.resolve().parent / run.run)) for run in ablation.runs]
+    first = ablation.runs[0].summary
+    varies = ("strategy", "max_cost", "max_tokens")
+    return _page(
+        title=ablation.ablation,
+        summary=first,
+        strategies=[strategy.value for strategy in ablation.strategies],
+        finished=len(runs) == len(ablation.strategies) and all(run.summary() is not None for _, run in runs),
+        comparison=combined_table(ablation),
+        runs=[run.run for run in ablation.runs],
+        charts=combined_charts(ablation),
+        parameters={name: value for name, value in runs[0][1].parameters.items() if name not in varies},
+        episodes=combined_rows(runs),
+    )
+
+
+def _page(
+    *,
+    title: str,
+    summary: Summary,
+    strategies: Sequence[str],
+    finished: bool,
+    charts: Sequence[Chart],
+    parameters: Mapping[str, Any],
+    episodes: Iterable[tuple[list[Any], dict[str, Any]]],
+    tiles: Sequence[tuple[str, str, str]] = (),
+    comparison: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None,
+    runs: Sequence[str] = (),
+) -> Iterator[str]:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -69,26 +122,29 @@ def _page(run: RunFolder, summary: Summary, tally: Tally, charts: Sequence[Chart
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(template)
     stream = page.stream(
+        title=title,
         summary=summary,
-        finished=run.summary() is not None,
-        tiles=_tiles(summary),
-        pass_at=tally.pass_at(),
+        strategies=strategies,
+        finished=finished,
+        tiles=tiles,
+        comparison=comparison,
+        runs=runs,
+        pass_at=summary.pass_at_k if comparison is None else {},
         charts=[(chart, Markup(chart.svg)) for chart in charts],  # noqa: S704 - pygal escapes every text
-        parameters=[(name, _shown(value)) for name, value in run.parameters.items() if value not in (None, {}, [])],
+        parameters=[(name, _shown(value)) for name, value in parameters.items() if value not in (None, {}, [])],
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        lines=(Markup(line) for line in _lines(run)),  # noqa: S704 - JSON without `<`, inert in a data block
+        lines=(Markup(line) for line in _lines(episodes)),  # noqa: S704 - JSON without `<`, inert in a data block
     )
     stream.enable_buffering(64)
     yield from stream
 
 
-def _lines(run: RunFolder) -> Iterator[str]:
+def _lines(episodes: Iterable[tuple[list[Any], dict[str, Any]]]) -> Iterator[str]:
     """A line for each episode: its row, a tab, and all of it. JSON has no raw tabs or line breaks."""
-    for episode in run.episodes():
-        line = orjson.dumps(row_of(episode)) + b"\t" + orjson.dumps(detail_of(episode))
-        yield line.decode().replace("<", "\\u003c")
+    for row, detail in episodes:
+        yield (orjson.dumps(row) + b"\t" + orjson.dumps(detail)).decode().replace("<", "\\u003c")
 
 
 def _changes(run: RunFolder) -> list[dict[str, Any]]:
@@ -110,7 +166,7 @@ def _shown(value: Any) -> str:
 
 def _tiles(s: Summary) -> list[tuple[str, str, str]]:
     """Name, figure and remark of the most important figures."""
-    rate = wilson(s.solved, s.episodes) if s.episodes else None
+    rate = s.pass_rate_interval
     p = s.response_time
     return [
         (

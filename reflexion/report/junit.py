@@ -15,8 +15,8 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _LONGEST = 10_000
 
 
-def to_junit(run: RunFolder | Path | str) -> str:
-    """JUnit XML of a run: one test suite, one test case for each episode.
+def to_junit(*runs: RunFolder | Path | str) -> str:
+    """JUnit XML of one run or several: a test suite for each, in it a test case for each episode.
 
     An episode that used up its trials is a failure, with the last feedback as its text; one that an
     error ended is an error; one that never ran is skipped. Times are wall times in seconds.
@@ -25,7 +25,19 @@ def to_junit(run: RunFolder | Path | str) -> str:
         ConfigurationError: it is not a run's folder.
         StorageError: a record cannot be read.
     """
-    run = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    suites = ET.Element("testsuites")
+    for run in runs:
+        suites.append(_suite(run if isinstance(run, RunFolder) else RunFolder.open(run)))
+    return as_document(suites)
+
+
+def as_document(suites: ET.Element) -> str:
+    """The file's text."""
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+
+
+def _suite(run: RunFolder) -> ET.Element:
     dataset = str(run.parameters.get("dataset", "")) or run.name
     suite = ET.Element("testsuite", name=_clean(run.name))
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
@@ -37,10 +49,7 @@ def to_junit(run: RunFolder | Path | str) -> str:
     for name, number in counts.items():
         suite.set(name, str(number))
     suite.set("time", f"{seconds:.3f}")
-    suites = ET.Element("testsuites")
-    suites.append(suite)
-    ET.indent(suites)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+    return suite
 
 
 def _case(suite: ET.Element, episode: Episode, dataset: str, counts: dict[str, int]) -> None:

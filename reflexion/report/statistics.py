@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from statistics import NormalDist, fmean, stdev
+from collections import Counter
+from collections.abc import Iterable
 
 from pydantic import Field
 
 from reflexion.types import Frozen
 
-__all__ = ["Estimate", "mcnemar", "pass_at_k", "pass_at_k_estimate", "wilson"]
+__all__ = ["Attempts", "Estimate", "mcnemar", "pass_at_k", "pass_at_k_estimate", "wilson"]
+
+_KS = (1, 2, 3, 5, 10, 20, 50, 100)
 
 
 class Estimate(Frozen):
@@ -20,6 +22,9 @@ class Estimate(Frozen):
     low: float = Field(ge=0, le=1)
     high: float = Field(ge=0, le=1)
     confidence: float = Field(gt=0, lt=1)
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%})"
 
 
 def wilson(successes: int, total: int, confidence: float = 0.95) -> Estimate:
@@ -32,7 +37,7 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> Estimate:
     """
     if total < 1 or not 0 <= successes <= total:
         raise ValueError(f"wilson: {successes} successes of {total} is no share")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = _normal_quantile((1 + confidence) / 2)
     share = successes / total
     scale = 1 + z * z / total
     centre = (share + z * z / (2 * total)) / scale
@@ -59,11 +64,12 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))
 
 
-def pass_at_k_estimate(counts: Sequence[tuple[int, int]], k: int, confidence: float = 0.95) -> Estimate:
+def pass_at_k_estimate(counts: Iterable[tuple[int, int]], k: int, confidence: float = 0.95) -> Estimate:
     """pass@k of a dataset: the mean over its problems, and an interval that takes them as the sample.
 
-    Repeats of one problem are not independent, so the interval comes from the spread between problems.
-    Where there is no spread it would have no width, and Wilson's interval over problems is given instead.
+    Repeats of one problem are not independent, so the interval comes from the spread between problems,
+    by Student's distribution. Where there is no spread it would have no width, and Wilson's interval
+    over problems is given instead.
 
     Args:
         counts: `(n, c)` of each problem: attempts, and those that passed.
@@ -71,15 +77,75 @@ def pass_at_k_estimate(counts: Sequence[tuple[int, int]], k: int, confidence: fl
     Raises:
         ValueError: there are no problems, or one has fewer than k attempts.
     """
-    if not counts:
+    values: Counter[tuple[int, int]] = Counter(counts)
+    total = values.total()
+    if not total:
         raise ValueError("pass_at_k_estimate: there are no problems")
-    values = [pass_at_k(n, c, k) for n, c in counts]
-    mean = min(max(fmean(values), 0.0), 1.0)
-    spread = stdev(values) if len(values) > 1 else 0.0
-    if spread == 0.0:
-        return wilson(round(mean * len(values)), len(values), confidence).model_copy(update={"value": mean})
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread / math.sqrt(len(values))
+    shares = [(pass_at_k(n, c, k), weight) for (n, c), weight in values.items()]
+    mean = min(max(math.fsum(share * weight for share, weight in shares) / total, 0.0), 1.0)
+    squares = math.fsum(weight * (share - mean) ** 2 for share, weight in shares)
+    if len({share for share, _ in shares}) == 1:
+        return wilson(round(mean * total), total, confidence).model_copy(update={"value": mean})
+    half = _student_quantile((1 + confidence) / 2, total - 1) * math.sqrt(squares / (total - 1) / total)
     return Estimate(value=mean, low=max(0.0, mean - half), high=min(1.0, mean + half), confidence=confidence)
+
+
+class Attempts:
+    """How often each problem was attempted and solved, kept as counts: memory does not grow with problems.
+
+    The attempts at one problem are to be added one after another.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[int, int]] = Counter()
+        self._problem: str | None = None
+        self._n = self._c = 0
+
+    def add(self, problem: str, passed: bool) -> None:
+        """Count one attempt."""
+        if problem != self._problem:
+            self._close()
+            self._problem = problem
+        self._n += 1
+        self._c += passed
+
+    def _close(self) -> None:
+        if self._n:
+            self._counts[self._n, self._c] += 1
+        self._n = self._c = 0
+
+    def pass_at(self, confidence: float = 0.95) -> dict[int, Estimate]:
+        """pass@k for k = 1, 2, 3, 5, 10 … as far as every problem was repeated; empty without repeats."""
+        self._close()
+        self._problem = None
+        repeats = min((n for n, _ in self._counts), default=0)
+        if repeats < 2:
+            return {}
+        ks = sorted({k for k in _KS if k < repeats} | {repeats})
+        return {k: pass_at_k_estimate(self._counts.elements(), k, confidence) for k in ks}
+
+
+def _normal_quantile(p: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(p)
+
+
+def _student_quantile(p: float, freedom: int) -> float:
+    """Quantile of Student's distribution: exact for one and two degrees of freedom, else within 0.2 %."""
+    if freedom == 1:
+        return math.tan(math.pi * (p - 0.5))
+    if freedom == 2:
+        return (2 * p - 1) * math.sqrt(2 / (4 * p * (1 - p)))
+    z = _normal_quantile(p)
+    # Expansion in powers of 1 / freedom (Abramowitz and Stegun, 26.7.5).
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

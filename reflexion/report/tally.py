@@ -6,9 +6,8 @@ import difflib
 from bisect import bisect_left
 from typing import Any
 
-from reflexion.report.statistics import Estimate, pass_at_k_estimate
 from reflexion.telemetry.summary import asks_model
-from reflexion.types import Episode, Outcome
+from reflexion.types import Episode
 
 __all__ = ["BOUNDS", "LONGEST_TEXT", "Agreement", "Tally", "detail_of", "row_of"]
 
@@ -62,7 +61,6 @@ class Tally:
         self.failures: dict[str, int] = {}
         self.visible = Agreement()
         self.judged = Agreement()
-        self._attempts: dict[str, tuple[int, int]] = {}
 
     def add(self, episode: Episode) -> None:
         """Count one episode."""
@@ -81,18 +79,6 @@ class Tally:
             reference = verdict.details.get("exact_match")  # noted by the judge where an answer is given
             if isinstance(reference, bool):
                 self.judged.add(verdict.passed, reference)
-        if episode.outcome is not Outcome.NOT_RUN:
-            n, c = self._attempts.get(episode.problem_id, (0, 0))
-            self._attempts[episode.problem_id] = (n + 1, c + episode.solved)
-
-    def pass_at(self) -> dict[int, Estimate]:
-        """pass@k for k = 1, 2, 5, 10 … as far as every problem was repeated; empty without repeats."""
-        counts = list(self._attempts.values())
-        repeats = min((n for n, _ in counts), default=0)
-        if repeats < 2:
-            return {}
-        ks = sorted({k for k in (1, 2, 3, 5, 10, 20, 50, 100) if k < repeats} | {repeats})
-        return {k: pass_at_k_estimate(counts, k) for k in ks}
 
 
 def failure_of(episode: Episode) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pydantic import Field
 
 from reflexion.llm.base import Role
+from reflexion.report.statistics import Attempts, Estimate, wilson
 from reflexion.telemetry.histogram import DurationHistogram
 from reflexion.types import Episode, Evaluation, Frozen, Outcome, Reflection, StepName, StepOutput, Usage
 
@@ -162,6 +163,15 @@ class Summary(Frozen):
     errors: int = Field(ge=0, description="Episodes that an error ended.")
     not_run: int = Field(ge=0, description="Episodes that never ran, or that a budget stopped.")
     pass_rate: float | None = Field(description="solved / episodes, errors and not run included; None: no episodes.")
+    pass_rate_interval: Estimate | None = Field(
+        default=None,
+        description="95 % interval of the pass rate: Wilson's; with repeats that of pass@1, which takes the "
+        "problems as the sample.",
+    )
+    pass_at_k: dict[int, Estimate] = Field(
+        default_factory=dict[int, Estimate],
+        description="Unbiased pass@k over repeats (Chen et al. 2021) with 95 % intervals; empty without repeats.",
+    )
     solved_by_trial: tuple[int, ...] = Field(
         description="Episodes solved by trial 1, by trial 2, …: cumulative, `max_trials` numbers."
     )
@@ -192,6 +202,8 @@ class Summary(Frozen):
 class SummaryBuilder:
     """Counts episodes one at a time; memory does not grow with their number.
 
+    Repeats of one problem are to be added one after another.
+
     Args:
         expensive: names of the evaluators whose verdicts are cached.
     """
@@ -209,6 +221,7 @@ class SummaryBuilder:
         self._errors: dict[str, int] = {}
         self._retries: dict[str, int] = {}
         self._lessons = {True: [0, 0], False: [0, 0]}
+        self._attempts = Attempts()
 
     @property
     def episodes(self) -> int:
@@ -218,6 +231,8 @@ class SummaryBuilder:
     def add(self, episode: Episode) -> None:
         """Count one episode."""
         self._outcomes[episode.outcome] += 1
+        if episode.outcome is not Outcome.NOT_RUN:
+            self._attempts.add(episode.problem_id, episode.solved)
         if episode.solved and episode.solved_at is not None:
             self._solved_at[episode.solved_at] = self._solved_at.get(episode.solved_at, 0) + 1
         if episode.error is not None and episode.outcome is Outcome.ERROR:
@@ -284,6 +299,7 @@ class SummaryBuilder:
         executed = sum(e for _, e in self._steps.values())
         attempted = self._executed + self._failed_steps
         done = self.episodes if finished is None else finished
+        pass_at = self._attempts.pass_at()
         by_trial = [self._solved_at.get(i, 0) for i in range(1, max_trials + 1)]
         return Summary(
             run=run,
@@ -298,6 +314,8 @@ class SummaryBuilder:
             errors=self._outcomes[Outcome.ERROR],
             not_run=self._outcomes[Outcome.NOT_RUN] + missing,
             pass_rate=solved / episodes if episodes else None,
+            pass_rate_interval=pass_at.get(1) or (wilson(solved, episodes) if episodes else None),
+            pass_at_k=pass_at,
             solved_by_trial=tuple(sum(by_trial[: i + 1]) for i in range(max_trials)),
             llm_calls=spent.calls,
             cached_steps=cached,

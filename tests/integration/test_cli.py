@@ -9,48 +9,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from flows.cli import EXIT_FAILED, EXIT_GATE, EXIT_INTERRUPTED, EXIT_USAGE, execute
+from flows.cli import EXIT_FAILED, EXIT_GATE, EXIT_INTERRUPTED, EXIT_USAGE
 from reflexion.testing import ScriptedEndpoint
 from tests.redis_server import free_port
+from tests.support.commands import Command, Ended, command_in, one_message
 from tests.support.evals import cli, start_cli, write_problems
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
 
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """`reflexion …` in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Ended:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["reflexion", *arguments])
-        code = execute(arguments)
-        return Ended(code, *capsys.readouterr())
-
-    return run
-
-
-def one_message(ended: Ended) -> str:
-    """The error on stderr, made sure that it is one line for people."""
-    assert "Traceback" not in ended.err + ended.out
-    lines = [line for line in ended.err.splitlines() if line.startswith("reflexion: error:")]
-    assert len(lines) == 1, ended.err
-    assert ended.out == ""
-    return lines[0]
+    return command_in(tmp_path, capsys, monkeypatch)
 
 
 @pytest.fixture

@@ -2,14 +2,16 @@
 (() => {
   // A line for each episode: its row, a tab, and all of it. Only rows are parsed before one is opened.
   const lines = document.getElementById("episodes").textContent.split("\n").filter((line) => line.includes("\t"));
-  const ID = 0, REPEAT = 1, OUTCOME = 2, SOLVED_AT = 3, TRIALS = 4, FAILURE = 5, TOKENS = 6, COST = 7, SECONDS = 8, CACHED = 9, STEPS = 10;
+  const ID = 0, REPEAT = 1, OUTCOME = 2, SOLVED_AT = 3, TRIALS = 4, FAILURE = 5, TOKENS = 6, COST = 7, SECONDS = 8, CACHED = 9, STEPS = 10, STRATEGY = 11, DIFFERS = 12;
   const rows = lines.map((line) => JSON.parse(line.slice(0, line.indexOf("\t"))));
   const number = new Intl.NumberFormat("en");
+  const several = rows.length > 0 && rows[0].length > STRATEGY;  // a comparison of strategies
   const columns = [
     ["Problem", ID, (row) => name(row)],
+    ...(several ? [["Strategy", STRATEGY, (row) => row[STRATEGY]]] : []),
     ["Outcome", OUTCOME, (row) => row[OUTCOME].replace("_", " ")],
     ["Solved at", SOLVED_AT, (row) => row[SOLVED_AT] ?? "–"],
-    ["Trials", TRIALS, (row) => row[TRIALS]],
+    ["Trials", TRIALS, (row) => marks(row)],
     ["Failure", FAILURE, (row) => row[FAILURE] ?? ""],
     ["Tokens", TOKENS, (row) => number.format(row[TOKENS])],
     ["Cost, $", COST, (row) => money(row[COST])],
@@ -21,6 +23,12 @@
   const state = { order: null, down: false, page: 0, shown: [], open: new Set() };
 
   function name(row) { return row[REPEAT] ? `${row[ID]} ~${row[REPEAT]}` : row[ID]; }
+
+  // The trials as a row of marks: failed, failed, passed.
+  function marks(row) {
+    const all = [...Array(Math.min(row[TRIALS], 12)).keys()].map((n) => el("i", { class: row[SOLVED_AT] === n + 1 ? "pass" : "" }));
+    return el("span", { class: "marks" }, el("span", { "aria-hidden": "true" }, ...all), ` ${row[TRIALS]}`);
+  }
 
   function money(cost) { return cost === null ? "unknown" : cost === 0 ? "0" : cost < 0.01 ? cost.toPrecision(2) : cost.toFixed(4); }
 
@@ -51,6 +59,8 @@
     if ($("filter-outcome").value && row[OUTCOME] !== $("filter-outcome").value) return false;
     if ($("filter-solved").value && String(row[SOLVED_AT]) !== $("filter-solved").value) return false;
     if ($("filter-failure").value && row[FAILURE] !== $("filter-failure").value) return false;
+    if (several && $("filter-strategy").value && row[STRATEGY] !== $("filter-strategy").value) return false;
+    if (several && $("filter-difference").value && !row[DIFFERS]) return false;
     return text === null || text.test(lines[n]);
   }
 
@@ -89,6 +99,10 @@
     }
     $("count").textContent = `${number.format(state.shown.length)} of ${number.format(rows.length)} episodes`;
     $("page").textContent = `Page ${state.page + 1} of ${pages}`;
+    const shown = state.shown.slice(state.page * size(), (state.page + 1) * size());
+    const all = shown.length > 0 && shown.every((n) => state.open.has(n));
+    $("open-all").setAttribute("aria-pressed", all);
+    $("open-all").textContent = all ? "Close all on this page" : "Open all on this page";
     $("previous").disabled = state.page === 0;
     $("next").disabled = state.page === pages - 1;
     for (const [index, head] of [...$("columns").children].entries()) {
@@ -118,7 +132,8 @@
     if (open) {
       state.open.add(n);
       fill(n, detail.firstChild);
-      history.replaceState(null, "", `#episode=${encodeURIComponent(JSON.stringify([rows[n][ID], rows[n][REPEAT]]))}`);
+      const key = [rows[n][ID], rows[n][REPEAT], ...(several ? [rows[n][STRATEGY]] : [])];
+      history.replaceState(null, "", `#episode=${encodeURIComponent(JSON.stringify(key))}`);
     } else {
       state.open.delete(n);
     }
@@ -149,6 +164,24 @@
     return pre;
   }
 
+  // What an acting model thought, did and saw; what is of no known kind is shown as it is.
+  function turnsOf(trajectory, label) {
+    const list = el("ol", { class: "turns", "aria-label": `${label}, turns` });
+    for (const { turn, thought, tool, arguments: given, action, observation, answer, failed, reward, done, ...other } of trajectory) {
+      const item = el("li", {});
+      if (turn !== undefined) item.append(el("span", { class: "turn" }, turn === 0 ? "Start" : `Turn ${turn}`));
+      if (thought) item.append(el("p", { class: "thought" }, String(thought)));
+      if (tool !== undefined) item.append(el("code", {}, `${tool}(${typeof given === "string" ? given : given === undefined ? "" : JSON.stringify(given)})`));
+      if (action !== undefined) item.append(el("code", {}, String(action)));
+      if (observation !== undefined) item.append(el("pre", { class: failed ? "observed bad" : "observed", tabindex: 0, role: "region", "aria-label": `${label}, turn ${turn}, observation${failed ? ", failed" : ""}` }, String(observation)));
+      if (answer !== undefined) item.append(el("p", {}, el("b", {}, "Answer: "), String(answer)));
+      if (reward !== undefined && turn !== 0) item.append(el("span", { class: "meta" }, `reward ${reward}${done ? ", the world has ended" : ""}`));
+      if (Object.keys(other).length) item.append(el("pre", {}, JSON.stringify(other, null, 1)));
+      list.append(item);
+    }
+    return list;
+  }
+
   function trialOf(trial) {
     const verdict = trial.evaluation, reflection = trial.reflection, label = `Trial ${trial.index}`;
     const result = verdict ? (verdict.passed ? "passed" : `failed${verdict.failure_class ? `, ${verdict.failure_class}` : ""}`) : "not judged";
@@ -157,9 +190,7 @@
     if (trial.lessons?.length) {
       node.append(el("h5", {}, "Lessons it saw"), el("ul", {}, ...trial.lessons.map((text) => el("li", {}, text))));
     }
-    if (trial.trajectory?.length) {
-      node.append(...block("Turns", trial.trajectory.map((turn) => JSON.stringify(turn, null, 1)).join("\n"), `${label}, turns`));
-    }
+    if (trial.trajectory?.length) node.append(el("h5", {}, "Turns"), turnsOf(trial.trajectory, label));
     if (trial.error) node.append(...block("No usable answer", trial.error, `${label}, error`));
     else node.append(...block("Answer", trial.answer, `${label}, answer`));
     if (trial.same_as) node.append(el("p", { class: "meta" }, `The same answer as in trial ${trial.same_as}.`));
@@ -186,12 +217,18 @@
     if (!cell.childNodes.length) cell.append(el("p", {}, "There is nothing on record of this episode."));
   }
 
+  function openAll() {
+    const button = $("open-all"), open = button.getAttribute("aria-pressed") !== "true";
+    for (const n of state.shown.slice(state.page * size(), (state.page + 1) * size())) open ? state.open.add(n) : state.open.delete(n);
+    draw();
+  }
+
   function follow() {
     const found = location.hash.match(/^#episode=(.+)$/);
     if (!found) return;
     let key;
     try { key = JSON.parse(decodeURIComponent(found[1])); } catch { return; }
-    const n = rows.findIndex((row) => row[ID] === key[0] && row[REPEAT] === key[1]);
+    const n = rows.findIndex((row) => row[ID] === key[0] && row[REPEAT] === key[1] && (!several || row[STRATEGY] === key[2]));
     if (n < 0) return;
     state.open.add(n);
     state.page = Math.floor(state.shown.indexOf(n) / size());
@@ -220,12 +257,18 @@
   }
   options($("filter-outcome"), tally(OUTCOME));
   options($("filter-solved"), [...tally(SOLVED_AT)].sort((a, b) => a[0] - b[0]));
+  if (several) {
+    options($("filter-strategy"), tally(STRATEGY));
+    for (const id of ["by-strategy", "by-difference"]) $(id).hidden = false;
+    for (const id of ["filter-strategy", "filter-difference"]) $(id).addEventListener("change", filter);
+  }
   options($("filter-failure"), [...tally(FAILURE)].sort((a, b) => b[1] - a[1]));
   let timer;
   $("filter-text").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filter, 150); });
   for (const id of ["filter-outcome", "filter-solved", "filter-failure", "page-size"]) $(id).addEventListener("change", filter);
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("filters").addEventListener("reset", () => setTimeout(filter));
+  $("open-all").addEventListener("click", openAll);
   $("previous").addEventListener("click", () => { state.page -= 1; draw(); });
   $("next").addEventListener("click", () => { state.page += 1; draw(); });
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((node) => { node.open = true; }));

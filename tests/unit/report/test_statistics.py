@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reflexion.report.statistics import mcnemar, pass_at_k, pass_at_k_estimate, wilson
+from reflexion.report.statistics import Attempts, mcnemar, pass_at_k, pass_at_k_estimate, wilson
 
 
 @settings(deadline=None)  # another process may take the core
@@ -79,3 +79,36 @@ def test_mcnemar_at_known_values() -> None:
 def test_an_estimate_needs_problems() -> None:
     with pytest.raises(ValueError, match="no problems"):
         pass_at_k_estimate([], 1)
+
+
+def test_few_problems_have_the_wide_interval_of_students_distribution() -> None:
+    # Shares 1, 1/2 and 0: their mean is 1/2, its standard error sqrt(1/12); t = 4.303 with two degrees of freedom.
+    three = pass_at_k_estimate([(2, 2), (2, 1), (2, 0)], 1)
+    assert (three.low, three.high) == (0.0, 1.0)  # 0.5 -+ 1.24
+    many = [(2, 2)] * 20 + [(2, 0)] * 20
+    estimate = pass_at_k_estimate(many, 1)
+    half = 2.0227 * math.sqrt(20 * 20 / 40 / 39 / 40)  # t with 39 degrees of freedom, from a table
+    assert estimate.high - estimate.value == pytest.approx(half, rel=1e-3)
+
+
+@pytest.mark.parametrize(("problems", "t"), [(2, 12.706), (3, 4.3027), (4, 3.1824), (6, 2.5706), (31, 2.0423)])
+def test_the_interval_uses_students_quantiles(problems: int, t: float) -> None:
+    # One problem differs by so little that no end is cut off at 0 or 1.
+    counts = [(1000, 500)] * (problems - 1) + [(1000, 504)]
+    estimate = pass_at_k_estimate(counts, 1)
+    spread = 0.004 / math.sqrt(problems)
+    assert estimate.high - estimate.value == pytest.approx(t * spread / math.sqrt(problems), rel=2e-3)
+
+
+def test_attempts_are_counted_by_problem() -> None:
+    attempts = Attempts()
+    for problem, passes in (("a", [True, False, False]), ("b", [False] * 3), ("c", [True] * 3)):
+        for passed in passes:
+            attempts.add(problem, passed)
+    found = attempts.pass_at()
+    assert sorted(found) == [1, 2, 3]
+    assert found[1].value == pytest.approx(4 / 9)
+    assert found[2].value == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert found[3].value == pytest.approx(2 / 3)
+    attempts.add("once", True)
+    assert attempts.pass_at() == {}, "a problem without repeats leaves nothing to estimate"
