@@ -8,25 +8,34 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from reflexion._files import storage_errors
 from reflexion.errors import ConfigurationError
 from reflexion.report import compare_runs, to_junit, write_report
+from reflexion.report.ablation import gather, is_ablation
 from reflexion.settings import Settings
 
 __all__ = ["compare", "report"]
 
 
 def report(
-    run: Annotated[str, Parameter(help="Name or folder of a run.")],
+    run: Annotated[str, Parameter(help="Name or folder of a run, or of a comparison of strategies.")],
     /,
     *,
-    others: Annotated[list[str] | None, Parameter(help="Runs whose learning curves are drawn beside it.")] = None,
-    junit: Annotated[Path | None, Parameter(help="Also write JUnit XML to this file.")] = None,
+    others: Annotated[
+        list[str] | None, Parameter(help="A further run whose learning curve is drawn beside it; repeatable.")
+    ] = None,
+    junit: Annotated[Path | None, Parameter(help="Also write JUnit XML of the run to this file.")] = None,
 ) -> int:
-    """Write report.html into a run's folder and say where it is."""
+    """Write report.html into a run's folder and say where it is.
+
+    Runs of up to 10,000 episodes have one already; this makes it anew, or for a larger run.
+    """
     folder = folder_of(run)
     print(write_report(folder, others=[folder_of(o) for o in others or []]))  # noqa: T201
     if junit is not None:
-        junit.write_text(to_junit(folder), encoding="utf-8")
+        runs = [folder.parent / r.run for r in gather(folder).runs] if is_ablation(folder) else [folder]
+        with storage_errors(junit):
+            junit.write_text(to_junit(*runs), encoding="utf-8")
     return 0
 
 
@@ -35,14 +44,25 @@ def compare(
     b: Annotated[str, Parameter(help="Name or folder of the run in question.")],
     /,
     *,
-    fail_on_regression: Annotated[bool, Parameter(negative="", help="Exit with 3 when B fails what A solved.")] = False,
+    fail_on_regression: Annotated[
+        bool, Parameter(negative="", help="Exit with 3 when B does not solve what A solved.")
+    ] = False,
+    junit: Annotated[
+        Path | None, Parameter(help="Also write JUnit XML to this file: regressions are its failures.")
+    ] = None,
     json: Annotated[bool, Parameter(negative="", help="Print the comparison as JSON.")] = False,
 ) -> int:
-    """Compare two runs: solved only in one of them, McNemar's test, cost and speed; as Markdown."""
+    """Compare two runs: solved only in one of them, McNemar's test, cost and speed.
+
+    It is printed as Markdown, ready for a comment on a pull request.
+    """
     from flows.cli import EXIT_GATE
 
     comparison = compare_runs(folder_of(a), folder_of(b))
     print(comparison.to_json() if json else comparison.to_markdown())  # noqa: T201
+    if junit is not None:
+        with storage_errors(junit):
+            junit.write_text(comparison.to_junit(), encoding="utf-8")
     if fail_on_regression and comparison.regressions:
         count = len(comparison.regressions)
         print(f"reflexion: {b} fails {count} that {a} solved", file=sys.stderr)  # noqa: T201

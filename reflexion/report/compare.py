@@ -39,12 +39,21 @@ class Figures(Frozen):
     run: str
     pass_rate: float | None = Field(description="Of the episodes both runs have.")
     solved_by_trial: tuple[int, ...]
-    cost_usd: float | None
-    tokens: int
+    cost_usd: float | None = Field(description="US dollars spent in the run.")
+    cost_saved_usd: float | None = Field(default=None, description="US dollars the cache saved it.")
+    tokens: int = Field(description="Spent in the run.")
+    tokens_saved: int = Field(default=0, description="Of the steps that the cache answered.")
     llm_calls: int
     cache_hit_rate: float | None
     response_time_p95: float | None = Field(description="Seconds.")
+    wall_seconds: float | None = Field(default=None, description="Of the session that finished the run.")
     episodes_per_minute: float | None
+
+    @property
+    def whole_cost_usd(self) -> float | None:
+        """US dollars it would have cost without the cache; None: a model's price is unknown."""
+        known = self.cost_usd is not None and self.cost_saved_usd is not None
+        return (self.cost_usd or 0.0) + (self.cost_saved_usd or 0.0) if known else None
 
 
 class Comparison(Frozen):
@@ -75,6 +84,13 @@ class Comparison(Frozen):
         """The comparison as one JSON object."""
         return self.model_dump_json(indent=indent)
 
+    def to_junit(self) -> str:
+        """The comparison as JUnit XML: a test case for each episode that changed, failed if it regressed."""
+        from reflexion.report.junit import comparison_junit
+
+        changes = [(c.label, f"{c.outcome_a} → {c.outcome_b}", c in self.only_a) for c in (*self.only_a, *self.only_b)]
+        return comparison_junit(f"{self.b.run} against {self.a.run}", changes, self.both + self.neither)
+
     def to_markdown(self) -> str:
         """The comparison for a pull request."""
         a, b = self.a, self.b
@@ -90,9 +106,12 @@ class Comparison(Frozen):
             "|---|---:|---:|---:|",
             _row("pass rate, shared episodes", a.pass_rate, b.pass_rate, "{:.1%}", "{:+.1%}"),
             _row("cost, US dollars", a.cost_usd, b.cost_usd, "{:.4f}", "{:+.4f}"),
+            _row("cost without the cache", a.whole_cost_usd, b.whole_cost_usd, "{:.4f}", "{:+.4f}"),
             _row("tokens", a.tokens, b.tokens, "{:,}", "{:+,}"),
+            _row("tokens without the cache", *(f.tokens + f.tokens_saved for f in (a, b)), "{:,}", "{:+,}"),
             _row("LLM calls", a.llm_calls, b.llm_calls, "{:,}", "{:+,}"),
             _row("cache hits", a.cache_hit_rate, b.cache_hit_rate, "{:.1%}", "{:+.1%}"),
+            _row("wall time, s", a.wall_seconds, b.wall_seconds, "{:,.1f}", "{:+,.1f}"),
             _row("response time p95, s", a.response_time_p95, b.response_time_p95, "{:.3g}", "{:+.3g}"),
             _row("episodes per minute", a.episodes_per_minute, b.episodes_per_minute, "{:,.1f}", "{:+,.1f}"),
             f"| solved by trial | {_curve(a)} | {_curve(b)} | |",
@@ -183,6 +202,9 @@ def _figures(run: RunFolder, pass_rate: float) -> Figures:
         pass_rate=pass_rate,
         solved_by_trial=summary.solved_by_trial,
         cost_usd=summary.cost_usd,
+        cost_saved_usd=summary.cost_saved_usd,
+        tokens_saved=summary.tokens.saved,
+        wall_seconds=summary.wall_seconds or None,
         tokens=summary.tokens.prompt + summary.tokens.completion,
         llm_calls=summary.llm_calls,
         cache_hit_rate=summary.cache_hit_rate,

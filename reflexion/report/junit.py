@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from reflexion.runs import RunFolder
 from reflexion.types import Episode, Outcome
 
-__all__ = ["to_junit"]
+__all__ = ["comparison_junit", "to_junit"]
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LONGEST = 10_000
@@ -28,6 +29,27 @@ def to_junit(*runs: RunFolder | Path | str) -> str:
     suites = ET.Element("testsuites")
     for run in runs:
         suites.append(_suite(run if isinstance(run, RunFolder) else RunFolder.open(run)))
+    return as_document(suites)
+
+
+def comparison_junit(name: str, changes: Sequence[tuple[str, str, bool]], unchanged: int) -> str:
+    """JUnit XML of a comparison: a test case for each episode that changed, and one for all others.
+
+    Args:
+        changes: the episode, what changed, and whether that is a regression.
+        unchanged: episodes that fared in both runs the same.
+    """
+    regressions = sum(regressed for _, _, regressed in changes)
+    suite = ET.Element("testsuite", name=_clean(name), tests=str(len(changes) + 1), failures=str(regressions))
+    ET.SubElement(suite, "testcase", classname=_clean(name), name=f"{unchanged} episodes without a change")
+    for episode, change, regressed in changes:
+        case = ET.SubElement(suite, "testcase", classname=_clean(name), name=_clean(episode))
+        if regressed:
+            ET.SubElement(case, "failure", type="regression", message=_clean(change))
+        else:
+            ET.SubElement(case, "system-out").text = _clean(change)
+    suites = ET.Element("testsuites")
+    suites.append(suite)
     return as_document(suites)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from reflexion.errors import ConfigurationError
 from reflexion.report.compare import Comparison, compare_runs
 from reflexion.types import Outcome
-from tests.unit.report.runs import episode, make_run
+from tests.unit.report.runs import HOSTILE, episode, make_run
 
 FAILED, ERROR = Outcome.FAILED, Outcome.ERROR
 
@@ -38,6 +39,8 @@ def test_what_changed_and_what_it_cost(tmp_path: Path) -> None:
     text = found.to_markdown()
     assert "**+0** solved of 4 shared episodes: 1 improved, 1 regressed. McNemar p = 1" in text
     assert "| tokens | 750 | 1,500 | +750 |" in text
+    assert "| tokens without the cache | 750 | 1,500 | +750 |" in text
+    assert "| cost without the cache | 0.0050 | 0.0100 | +0.0050 |" in text
     assert "- p2: solved → error" in text
     assert "> Not compared: 1 episodes only before has, 0 only after has." in text
 
@@ -79,3 +82,22 @@ def test_doubts_are_told(tmp_path: Path) -> None:
     assert found.b.cost_usd is None
     assert "| cost, US dollars | 0.0020 | unknown |  |" in found.to_markdown()
     assert json.loads(found.to_json())["b"]["episodes_per_minute"] is None
+
+
+def test_regressions_are_the_failures_of_its_junit_xml(tmp_path: Path) -> None:
+    a = make_run(tmp_path, "a", [episode("p1"), episode(f"{HOSTILE}\x00"), episode("p3", FAILED)])
+    b = make_run(tmp_path, "b", [episode("p1"), episode(f"{HOSTILE}\x00", ERROR), episode("p3")])
+    suite = ET.fromstring(compare_runs(a, b).to_junit())[0]
+    assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == ("b against a", "3", "1")
+    same, worse, better = suite
+    assert same.get("name") == "1 episodes without a change"
+    assert (worse.get("name"), worse[0].get("message")) == (f"{HOSTILE}\ufffd", "solved → error")
+    assert (better.get("name"), better.find("failure")) == ("p3", None)
+
+
+def test_what_the_cache_saved_is_part_of_what_a_run_takes(tmp_path: Path) -> None:
+    a = make_run(tmp_path, "a", [episode("p1", cached=True)])
+    b = make_run(tmp_path, "b", [episode("p1")])
+    text = compare_runs(a, b).to_markdown()
+    assert "| tokens | 0 | 150 | +150 |" in text
+    assert "| tokens without the cache | 150 | 150 | +0 |" in text
