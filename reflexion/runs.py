@@ -14,10 +14,8 @@ the episodes.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +25,7 @@ from pydantic import ValidationError
 
 from reflexion._files import json_bytes, storage_errors, write_atomic
 from reflexion.errors import ConfigurationError, StorageError
+from reflexion.naming import check_run_name, default_run_name, mask_passwords
 from reflexion.telemetry.summary import Summary, SummaryBuilder
 from reflexion.types import Episode, Outcome
 
@@ -59,30 +58,6 @@ IDENTITY = (
 EPISODES, PARAMETERS, SUMMARY, LOCK = "episodes.jsonl", "parameters.json", "summary.json", ".lock"
 ABLATION = "ablation.json"
 """In the folder of a comparison of strategies, which is no run: see `reflexion.ablation`."""
-
-_NAME = re.compile(r"\w[\w.+-]{0,127}")
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
-
-
-def check_run_name(name: str) -> str:
-    """The name, if it can name a folder.
-
-    Raises:
-        ConfigurationError: it has a slash, a space or another character that does not belong there.
-    """
-    if not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"name: {name!r} cannot name a run; use up to 128 letters, digits and . _ + -, "
-            "beginning with a letter or digit"
-        )
-    return name
-
-
-def default_run_name(dataset: str, llm: str, strategy: str, now: datetime) -> str:
-    """A readable name that sorts by time within one dataset, model and strategy."""
-    words = (Path(dataset).name.split(".")[0], Path(llm.split(":", 1)[-1]).stem, strategy)
-    slugs = (re.sub(r"[^\w.]+", "-", w).strip("-._")[:30].lower() for w in words)
-    return "-".join([*(s for s in slugs if s), f"{now:%Y%m%d-%H%M%S}"])
 
 
 class RunFolder:
@@ -488,14 +463,3 @@ def _read_parameters(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise StorageError(f"{file}: must be a JSON object")
     return found
-
-
-def mask_passwords(parameters: Any) -> Any:
-    """Passwords in URLs do not belong in files that people pass on."""
-    if isinstance(parameters, str):
-        return _PASSWORD.sub(r"\1***@", parameters)
-    if isinstance(parameters, Mapping):
-        return {str(k): mask_passwords(v) for k, v in parameters.items()}
-    if isinstance(parameters, list | tuple):
-        return [mask_passwords(v) for v in parameters]
-    return parameters
