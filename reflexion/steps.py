@@ -118,6 +118,12 @@ class Runtime:
     budget: TokenBudget | None = None
     """Tokens a prompt may have; None: as many as it takes."""
 
+    @cached_property
+    def samplings(self) -> dict[str, dict[str, Any]]:
+        """Sampling parameters of trials and of reflections as they enter cache keys."""
+        trial, reflect = self.options.sampling, reflection_sampling(self.options)
+        return {"trial": trial.model_dump(mode="json"), "reflect": reflect.model_dump(mode="json")}
+
     def calibrate(self, request: ChatRequest, reply: ChatReply) -> None:
         """Let the endpoint's own count correct the estimate of tokens."""
         if self.budget is not None and not reply.usage.unknown:
@@ -209,7 +215,7 @@ class StepCall:
             "trial": attempt.index,
             "repeat": attempt.repeat,
             "lessons": [digest(text)[:16] for text in attempt.past.lessons],
-            "sampling": runtime.options.sampling.model_dump(mode="json"),
+            "sampling": runtime.samplings["reflect" if self.step == "reflect" else "trial"],
         }
         if runtime.budget is not None:
             fields["prompt_tokens"] = runtime.budget.limit
@@ -224,7 +230,6 @@ class StepCall:
         elif self.step == "reflect":
             assert self.trial is not None
             fields |= {
-                "sampling": reflection_sampling(runtime.options).model_dump(mode="json"),
                 "prompt": runtime.prompts.reflect_digest,
                 "model": runtime.reflector.identity,
                 "answer": digest([self.trial.answer, self.trial.error])[:16],

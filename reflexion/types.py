@@ -6,9 +6,10 @@ and another follows, a `Reflection`. All of it together is an `Episode` (Shinn e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -38,6 +39,24 @@ class Frozen(BaseModel):
     """Base of all values that travel between steps: immutable, and unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields replaced, unchecked, as pydantic's own; a flat one at a tenth of its price."""
+        if deep:
+            return super().model_copy(update=update, deep=True)
+        copy = self.__class__.__new__(self.__class__)
+        values, given = self.__dict__, self.__pydantic_fields_set__
+        if update:
+            values, given = {**values, **update}, {*given, *update}
+        else:
+            values, given = values.copy(), given.copy()
+        # Frozen refuses assignment, and none of these classes has private or further fields.
+        put = object.__setattr__
+        put(copy, "__dict__", values)
+        put(copy, "__pydantic_fields_set__", given)
+        put(copy, "__pydantic_extra__", None)
+        put(copy, "__pydantic_private__", None)
+        return copy
 
 
 class Strategy(StrEnum):
@@ -104,6 +123,10 @@ class Usage(Frozen):
     calls: int = 0
     unknown: int = 0
     cost_usd: float | None = Field(default=None, description="US dollars; None: the model's price is unknown.")
+
+    def __eq__(self, other: object) -> bool:
+        # Compared for each step whenever an episode is written; pydantic's own way costs ten times as much.
+        return self.__dict__ == other.__dict__ if other.__class__ is self.__class__ else NotImplemented
 
     @property
     def total(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,9 @@ class SqliteStore:
 
         self.failures: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
         self._limits = limits
+        self._sums: dict[str, int] | None = None
+        self._changes: Counter[str] = Counter()
+        self._words: Counter[str] = Counter()
         self._order = _ORDER[limits.eviction]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,40 +170,59 @@ class SqliteStore:
 
     @contextmanager
     def together(self) -> Generator[sqlite3.Connection, None, None]:
-        """One transaction for several calls: committing costs more than most of them."""
+        """One transaction for several calls: committing costs more than most of them. An error undoes all."""
         with self._transaction() as db:
             yield db
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
         if self._db.in_transaction:
-            # Within `together`: what this call did is undone alone, and committed with the others.
-            self._db.execute("SAVEPOINT one")
-            try:
-                yield self._db
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK TO one")
-                    self._db.execute("RELEASE one")
-                raise
-            self._db.execute("RELEASE one")
+            # Within `together`. A savepoint would let this call be undone alone, but FTS5 writes its index
+            # out at each of them, which costs more than the rest of an add.
+            yield self._db
             return
         # Taking the write lock first lets the busy timeout work; a read that turns into a write would fail at once.
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._write_sums()
             self._db.execute("COMMIT")
         except BaseException:
+            self._sums, self._changes, self._words = None, Counter(), Counter()
             self._db.rollback()
             raise
+        self._sums = None
+
+    # Totals and word counts are rows that nearly every call changes: within a transaction, which has the file
+    # to itself, they are added up in memory and written once.
 
     def _count(self, **changes: int) -> None:
-        self._db.executemany(
-            "UPDATE totals SET value = value + ? WHERE name = ?", [(by, name) for name, by in changes.items()]
-        )
+        self._changes.update(changes)
 
     def _totals(self) -> dict[str, int]:
+        if not self._db.in_transaction:
+            return self._stored_totals()
+        if self._sums is None:
+            self._sums = self._stored_totals()
+        return {name: value + self._changes[name] for name, value in self._sums.items()}
+
+    def _stored_totals(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT name, value FROM totals").fetchall())
+
+    def _write_sums(self) -> None:
+        if self._changes:
+            rows = [(by, name) for name, by in self._changes.items() if by]
+            self._db.executemany("UPDATE totals SET value = value + ? WHERE name = ?", rows)
+            self._sums, self._changes = None, Counter()
+        if self._words:
+            self._db.executemany(
+                "INSERT INTO frequencies VALUES (?, ?) "
+                "ON CONFLICT (word) DO UPDATE SET problems = problems + excluded.problems",
+                [(word, by) for word, by in self._words.items() if by],
+            )
+            gone = [(word,) for word, by in self._words.items() if by < 0]
+            self._db.executemany("DELETE FROM frequencies WHERE word = ? AND problems <= 0", gone)
+            self._words = Counter()
 
     def add(self, lesson: Lesson, now: float) -> bool:
         body = body_of(lesson)
@@ -208,42 +231,44 @@ class SqliteStore:
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM lessons WHERE key = ?", (lesson.key,)).fetchone():
                 return False
-            problem = self._problem_of(lesson)
+            problem, held = self._problem_of(lesson)
             number = db.execute(
                 "INSERT INTO lessons (key, problem, created, size, uses, wins, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (lesson.key, problem, lesson.created, len(body), lesson.uses, lesson.wins, body),
             ).lastrowid
             assert number is not None
-            db.execute("UPDATE problems SET lessons = lessons + 1 WHERE id = ?", (problem,))
             self._count(entries=1, bytes=len(body))
             if number % CLEANUP_EVERY == 0:
                 self._clean(CLEANUP_BUDGET, now, number)
-            self._trim_problem(problem, CLEANUP_BUDGET, number)
+            if held > self._limits.per_problem:
+                self._trim_problem(problem, CLEANUP_BUDGET, number)
             self._trim_total(CLEANUP_BUDGET, number)
             return True
 
-    def _problem_of(self, lesson: Lesson) -> int:
-        """The row of a lesson's problem, made and indexed when it is new."""
-        row = self._db.execute("SELECT id, words FROM problems WHERE digest = ?", (lesson.problem,)).fetchone()
+    def _problem_of(self, lesson: Lesson) -> tuple[int, int]:
+        """The row of a lesson's problem, made and indexed when it is new, and its lessons with this one."""
+        row = self._db.execute("SELECT id, words, lessons FROM problems WHERE digest = ?", (lesson.problem,)).fetchone()
+        if row is not None:
+            self._db.execute("UPDATE problems SET lessons = lessons + 1 WHERE id = ?", (row[0],))
+            if row[1]:
+                return row[0], row[2] + 1
+        words = words_of(lesson.prompt)
+        text = " ".join(words)
         if row is None:
             number = self._db.execute(
-                "INSERT INTO problems (digest, words, lessons) VALUES (?, '', 0)", (lesson.problem,)
+                "INSERT INTO problems (digest, words, lessons) VALUES (?, ?, 1)", (lesson.problem, text)
             ).lastrowid
+            assert number is not None
+            held = 1
             self._count(problems=1)
         else:
-            number, known = row
-            if known:
-                return number
-        assert number is not None
-        if words := words_of(lesson.prompt):
-            text = " ".join(words)
-            self._db.execute("UPDATE problems SET words = ? WHERE id = ?", (text, number))
+            number, held = row[0], row[2] + 1
+            if words:
+                self._db.execute("UPDATE problems SET words = ? WHERE id = ?", (text, number))
+        if words:
             self._db.execute("INSERT INTO problem_words (rowid, words) VALUES (?, ?)", (number, text))
-            self._db.executemany(
-                "INSERT INTO frequencies VALUES (?, 1) ON CONFLICT (word) DO UPDATE SET problems = problems + 1",
-                [(word,) for word in words],
-            )
-        return number
+            self._words.update(words)
+        return number, held
 
     def _trim_problem(self, problem: int, budget: int, spare: int) -> int:
         (count,) = self._db.execute("SELECT lessons FROM problems WHERE id = ?", (problem,)).fetchone()
@@ -289,9 +314,7 @@ class SqliteStore:
             self._db.execute(
                 "INSERT INTO problem_words (problem_words, rowid, words) VALUES ('delete', ?, ?)", (problem, text)
             )
-            words = [(word,) for word in text.split()]
-            self._db.executemany("UPDATE frequencies SET problems = problems - 1 WHERE word = ?", words)
-            self._db.executemany("DELETE FROM frequencies WHERE word = ? AND problems = 0", words)
+            self._words.subtract(text.split())
         self._db.execute("DELETE FROM problems WHERE id = ?", (problem,))
         self._count(problems=-1)
 
@@ -333,6 +356,7 @@ class SqliteStore:
         return [digest for (digest,) in rows]
 
     def frequencies(self, words: Sequence[str]) -> tuple[int, dict[str, int]]:
+        self._write_sums()
         marks = ",".join("?" * len(words))
         rows = self._db.execute(
             f"SELECT word, problems FROM frequencies WHERE word IN ({marks})",  # noqa: S608 - only marks

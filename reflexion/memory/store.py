@@ -53,7 +53,7 @@ class Store(Protocol):
         ...
 
     def together(self) -> AbstractContextManager[object]:
-        """Calls made within are carried out as one where that is cheaper; each still succeeds or fails alone."""
+        """Calls made within are carried out as one where that is cheaper; an error of one undoes all."""
         ...
 
     def add(self, lesson: Lesson, now: float) -> bool:
@@ -154,10 +154,17 @@ class StoredMemory:
         return await asyncio.wrap_future(self._pool.submit(self._all, calls))
 
     def _all(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        if len(calls) == 1:
-            return [self._one(calls[0])]
-        with self._store.together():
-            return [self._one(call) for call in calls]
+        if len(calls) > 1:
+            began = False
+            try:
+                with self._store.together():
+                    began = True
+                    return [call() for call in calls]
+            except self._store.failures:
+                if not began:
+                    raise
+                # One of them failed and all are undone. Each has its turn alone, so that the others succeed.
+        return [self._one(call) for call in calls]
 
     def _one(self, call: Callable[[], Any]) -> Any:
         try:

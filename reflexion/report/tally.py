@@ -6,6 +6,8 @@ import difflib
 from bisect import bisect_left
 from typing import Any
 
+import orjson
+
 from reflexion.telemetry.summary import asks_model
 from reflexion.types import Episode
 
@@ -114,7 +116,10 @@ def row_of(episode: Episode) -> list[Any]:
 
 def detail_of(episode: Episode) -> dict[str, Any]:
     """All of the episode, with long texts cut and the difference of each answer from the one before."""
-    detail: dict[str, Any] = _cut(episode.model_dump(mode="json", exclude_defaults=True))
+    text = episode.model_dump_json(exclude_defaults=True)
+    detail: dict[str, Any] = orjson.loads(text)
+    if len(text) > LONGEST_TEXT:
+        detail = _cut(detail)
     for before, after, shown in zip(episode.trials, episode.trials[1:], detail.get("trials", [])[1:], strict=False):
         if before.answer == after.answer:
             shown["same_as"] = before.index
