@@ -92,6 +92,8 @@ class CachedSteps:
         Raises:
             RetryableError, PermanentError: as the step raises them.
         """
+        if (known := await self.look_up(call)) is not None:
+            return known
         computed: StepOutput | None = None
 
         async def compute() -> CachedStep:
@@ -100,7 +102,7 @@ class CachedSteps:
             assert computed is not None
             return entry_for(call, computed, self._ttl.get(call.step))
 
-        entry, _ = await compute_once(self._cache, call.key, self._holder, compute)
+        entry, _ = await compute_once(self._cache, call.key, self._holder, compute, looked_up=True)
         if computed is None and (found := restore(call, entry)) is not None:
             await self._cache.record((entry,), ())
             return found

@@ -28,12 +28,14 @@ def canonical(value: Any) -> bytes:
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return for each kind
     kind = type(value)
-    if kind is str or value is None or kind is bool:
+    if kind is str or value is None or kind is bool or (kind is int and -(2**63) <= value < 2**64):
         return value  # nearly all values; the checks below cost several times as much
     if kind is dict:
-        return {k if type(k) is str else str(k): _plain(v) for k, v in value.items()}
+        return {
+            k if type(k) is str else str(k): v if v is None or type(v) is str else _plain(v) for k, v in value.items()
+        }
     if kind is list:
-        return [_plain(v) for v in value]
+        return [v if type(v) is str else _plain(v) for v in value]
     if isinstance(value, float):
         if not math.isfinite(value):
             raise TypeError(f"{value} has no place in JSON")

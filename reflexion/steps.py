@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from pydantic import Field
 
@@ -53,6 +53,8 @@ __all__ = [
     "reflect_once",
     "reflect_request",
 ]
+
+T = TypeVar("T")
 
 STEP_VERSIONS: dict[StepName, int] = {"trial": 2, "evaluate": 2, "reflect": 2, "memorize": 1}
 """Raised when a step's code changes what it returns for the same inputs; part of the cache key."""
@@ -134,6 +136,18 @@ class Runtime:
         return f"{self.run}/{problem.id}/{repeat}"
 
 
+class _Once(Generic[T]):
+    """A value worked out when it is first asked for. `functools.cached_property` takes a lock to do so."""
+
+    def __init__(self, work: Callable[[Any], T]) -> None:
+        self._work, self._name = work, work.__name__
+        self.__doc__ = work.__doc__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> T:
+        value = instance.__dict__[self._name] = self._work(instance)
+        return value
+
+
 class StepCall:
     """One step of one episode, ready to be carried out.
 
@@ -170,26 +184,26 @@ class StepCall:
         """The feedback on the call's trial."""
         return _feedback(self.trial) if self.trial is not None else ""
 
-    @cached_property
+    @_Once
     def evaluator(self) -> Evaluator:
         """The evaluator of this call's problem."""
         return self.runtime.evaluator(self.attempt.problem)
 
-    @cached_property
+    @_Once
     def cacheable(self) -> bool:
         """Whether the step costs enough to be cached: model calls and sandboxed tests do."""
         if self.step == "evaluate":
             return self.evaluator.expensive
         return self.step != "memorize"
 
-    @cached_property
+    @_Once
     def model(self) -> str | None:
         """The model asked, if the step asks one."""
         if self.step == "trial":
             return self.runtime.actor(self.attempt.index).model
         return self.runtime.reflector.model if self.step == "reflect" else None
 
-    @cached_property
+    @_Once
     def fields(self) -> dict[str, Any]:
         """What the cache key is made of: everything that shapes the output, and no secret.
 
@@ -238,7 +252,7 @@ class StepCall:
             }
         return fields
 
-    @cached_property
+    @_Once
     def key(self) -> str:
         """The cache key: SHA-256 over the canonical JSON of `fields`."""
         return digest(self.fields)

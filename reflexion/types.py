@@ -126,7 +126,10 @@ class Usage(Frozen):
 
     def __eq__(self, other: object) -> bool:
         # Compared for each step whenever an episode is written; pydantic's own way costs ten times as much.
-        return self.__dict__ == other.__dict__ if other.__class__ is self.__class__ else NotImplemented
+        return vars(self) == vars(other) if isinstance(other, Usage) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
 
     @property
     def total(self) -> int:
@@ -151,7 +154,7 @@ class StepOutput(Frozen):
     """What every LLM-backed step tells of itself."""
 
     model: str | None = Field(default=None, description="Model that answered, if one was asked.")
-    usage: Usage = Field(default_factory=Usage, description="What computing it cost, also when it was cached.")
+    usage: Usage = Field(default=Usage(), description="What computing it cost, also when it was cached.")
     seconds: float = Field(default=0.0, description="Wall time of the computation, also when it was cached.")
     attempts: int = Field(default=1, description="LLM requests made, retries included.")
     retried: tuple[str, ...] = Field(default=(), description="Classes of the errors that were retried.")

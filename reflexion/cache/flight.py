@@ -27,6 +27,7 @@ async def compute_once(
     compute: Callable[[], Awaitable[CachedStep]],
     *,
     refresh: bool = False,
+    looked_up: bool = False,
 ) -> tuple[CachedStep, bool]:
     """The entry of a key: looked up, taken over from whoever computes it right now, or computed.
 
@@ -39,6 +40,7 @@ async def compute_once(
         holder: names the caller in the lock.
         compute: makes the entry; called at most once.
         refresh: do not use an entry from before this call.
+        looked_up: whether the caller just found the entry missing, so that the first look can be left out.
 
     Returns:
         The entry, and whether it was there (or another call computed it).
@@ -57,7 +59,9 @@ async def compute_once(
     flights[flight] = mine
     entry = None
     try:
-        entry, found = await _across_processes(cache, key, f"{holder}#{next(_serial)}", compute, refresh)
+        entry, found = await _across_processes(
+            cache, key, f"{holder}#{next(_serial)}", compute, refresh=refresh, looked_up=looked_up
+        )
         return entry, found
     finally:
         del flights[flight]
@@ -65,10 +69,16 @@ async def compute_once(
 
 
 async def _across_processes(
-    cache: StepCache, key: str, holder: str, compute: Callable[[], Awaitable[CachedStep]], refresh: bool
+    cache: StepCache,
+    key: str,
+    holder: str,
+    compute: Callable[[], Awaitable[CachedStep]],
+    *,
+    refresh: bool,
+    looked_up: bool,
 ) -> tuple[CachedStep, bool]:
     began = time.time()
-    if not refresh and (found := await cache.get(key)) is not None:
+    if not refresh and not looked_up and (found := await cache.get(key)) is not None:
         return found, True
     await cache.acquire(key, holder)
     try:
