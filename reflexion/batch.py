@@ -19,6 +19,7 @@ from reflexion import errors
 from reflexion.config import BatchParameters, EpisodeParameters
 from reflexion.errors import RunFailedError, StorageError
 from reflexion.loop import run_episode
+from reflexion.resumed import carry_over, spent_by
 from reflexion.runs import RunFolder, check_run_name, default_run_name
 from reflexion.session import Gate, Session, check_problems, open_session, raise_if_fatal, spec_of
 from reflexion.settings import Settings
@@ -227,7 +228,7 @@ async def execute_batch(
         )
         check_problems(dataset, session.runtime.evaluator, dataset.name)
         folder = stack.enter_context(RunFolder.start(root, name, parameters=record))
-        await session.bind_run(name, folder.path, stack, folder.summary())
+        await session.bind_run(name, folder.path, stack, spent_by(folder) if len(folder) else None)
         plan = Plan(dataset, parameters.repeat, parameters.strategy, folder)
         if progress is not None:
             done = sum(folder.done(*key) for key in plan.order()) if len(folder) else 0
@@ -324,6 +325,8 @@ async def _work(
                 omega=options.omega,
             )
             answered = answered or any(not t.cached for t in episode.trials)
+            if plan.folder.recorded(problem.id, repeat):
+                episode = carry_over(next(plan.folder.episodes([(problem.id, repeat)])), episode)
             error = episode.error
             # An endpoint that answered before is only away for a while: the episode failed, the run
             # goes on. A wrong key or an unknown model will not get better.

@@ -20,7 +20,7 @@ from reflexion.llm.base import LLM, Sampling
 from reflexion.prompt_budget import TokenBudget
 from reflexion.prompts import DEFAULT_PROMPTS, Prompts
 from reflexion.steps import EpisodeOptions, Runner, Runtime, StepObserver, perform
-from reflexion.types import Episode, Problem, StepName, Strategy
+from reflexion.types import Episode, Problem, StepName, Strategy, Usage
 
 if TYPE_CHECKING:
     from reflexion.cache.base import StepCache
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from reflexion.llm.roles import ModelRoles
     from reflexion.memory.base import Memory, MemoryLimits
     from reflexion.settings import Settings
-    from reflexion.telemetry.summary import Summary
 
 Gate = Callable[[], AbstractAsyncContextManager[Any]]
 
@@ -64,15 +63,15 @@ class Session:
     budget: Budget | None = None
     """What the run may spend."""
 
-    async def bind_run(self, name: str, folder: Path, stack: AsyncExitStack, spent: Summary | None = None) -> None:
+    async def bind_run(self, name: str, folder: Path, stack: AsyncExitStack, spent: Usage | None = None) -> None:
         """Tell the runtime which run it serves, and open the run's own memory if no other was named.
 
         Args:
-            spent: figures of the run so far, if it is resumed: they count against its budget.
+            spent: by the run so far, if it is resumed: it counts against its budget.
         """
         if self.budget is not None and spent is not None:
             self.budget.cost += spent.cost_usd or 0.0
-            self.budget.tokens += spent.tokens.prompt + spent.tokens.completion
+            self.budget.tokens += spent.total
         self.runtime.run = name
         if self.runtime.memory is None:
             url = f"sqlite:{folder / 'memory.sqlite'}"

@@ -249,6 +249,9 @@ class Episode(Frozen):
     trials: tuple[Trial, ...] = ()
     error: EpisodeError | None = None
     seconds: float = Field(default=0.0, description="Wall time of the episode in this run.")
+    lost: Usage = Field(
+        default=Usage(), description="Spent by this run on earlier attempts at it whose steps were computed again."
+    )
 
     @property
     def solved(self) -> bool:
@@ -279,7 +282,7 @@ class Episode(Frozen):
     @property
     def usage(self) -> Usage:
         """Tokens spent in this run: steps answered from the cache are not counted."""
-        return sum((o.usage for _, o in self.outputs() if not o.cached), Usage())
+        return sum((o.usage for _, o in self.outputs() if not o.cached), self.lost)
 
     @property
     def saved(self) -> Usage:

@@ -240,6 +240,9 @@ class SummaryBuilder:
             _count(self._errors, episode.error.kind)
         for step, output in episode.outputs():
             self._add_step(step, output)
+        if episode.lost.calls:
+            model = next((t.model for t in episode.trials if t.model is not None), "unknown")
+            self._spent.setdefault(("actor", model), UsageSum()).add(episode.lost)
         reflections = episode.reflections
         if reflections:
             cell = self._lessons[any(r.reused_from is not None for r in reflections)]
