@@ -54,7 +54,7 @@ class Watch:
 
 parameters, watch = BatchParameters.model_validate_json(sys.argv[1]), Watch()
 began = time.perf_counter()
-if parameters.steps_per_task_run > 1:
+if sys.argv[2] == "flow":
     from flows.batch import PROGRESS, batch_evaluation
     PROGRESS.set(watch)
     began = time.perf_counter()
@@ -82,7 +82,7 @@ class Runs:
     def __init__(self, folder: Path, endpoint: EndpointProcess, server: str | None = None) -> None:
         self.folder, self.endpoint, self.server = folder, endpoint, server
 
-    def __call__(self, **parameters: Any) -> dict[str, Any]:
+    def __call__(self, engine: str = "direct", **parameters: Any) -> dict[str, Any]:
         """A run's wall time, figures and memory; `calls` is what the endpoint saw."""
         self.endpoint.reset()
         given = {"llm": "mock", "runs": str(self.folder / "runs"), **parameters}
@@ -98,7 +98,7 @@ class Runs:
         if self.server is not None:
             environment["PREFECT_API_URL"] = self.server
         done = subprocess.run(
-            [sys.executable, "-c", _RUN, json.dumps(given)],
+            [sys.executable, "-c", _RUN, json.dumps(given), engine],
             check=False,
             env=environment,
             capture_output=True,
@@ -144,8 +144,8 @@ def test_nightly(slow_runs: Runs, tmp_path: Path) -> None:
     assert tonight["calls"] == len(range(0, PROBLEMS, CHANGED)) * CALLS
 
 
-@pytest.mark.parametrize("engine", ["direct", "bulk"])
-def test_memory_of_a_long_run(engine: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engine", "together"), [("direct", 1), ("flow", 64), ("flow", 1)])
+def test_memory_of_a_long_run(engine: str, together: int, tmp_path: Path) -> None:
     """Memory grows with what is under way, not with what was done."""
     dataset = write(tmp_path / "problems.jsonl", LONG)
     parameters: dict[str, Any] = {"dataset": dataset, "cache": str(tmp_path / "cache"), "concurrency": 64}
@@ -154,13 +154,15 @@ def test_memory_of_a_long_run(engine: str, tmp_path: Path) -> None:
             run = Runs(tmp_path, endpoint)(**parameters)
         else:
             with prefect_server(tuned=True) as server:
-                run = Runs(tmp_path, endpoint, server.url)(**parameters, steps_per_task_run=64)
+                run = Runs(tmp_path, endpoint, server.url)(engine, **parameters, steps_per_task_run=together)
     warm = LONG // 10
     early = max(rss for done, rss in run["seen"] if done <= warm)
     late = max(rss for done, rss in run["seen"] if done > warm)
+    name = engine if engine == "direct" else f"{engine}, {together} steps to a task run"
+    curve = ", ".join(f"{rss:.0f}" for done, rss in run["seen"] if done % warm == 0)
     print(
-        f"\n{engine}: {LONG} problems in {run['wall']:.0f} s, {early:.0f} MB after {warm}, {late:.0f} MB at most "
-        f"afterwards: {late - early:+.1f} MB"
+        f"\n{name}: {LONG} problems in {run['wall']:.0f} s, {early:.0f} MB after {warm}, {late:.0f} MB at most "
+        f"afterwards: {late - early:+.1f} MB ({curve})"
     )
     assert run["calls"] == LONG * CALLS
     assert late - early < GROWTH_MB

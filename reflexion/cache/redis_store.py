@@ -23,6 +23,7 @@ from typing import cast
 import orjson
 
 from reflexion.cache.base import FORMAT, CachedStep, CacheFilter, CacheStats
+from reflexion.cache.batching import Batcher
 from reflexion.cache.codec import (
     CorruptEntryError,
     EntryTooLargeError,
@@ -43,7 +44,6 @@ from reflexion.cache.redis_client import (
     RedisAddress,
     RedisLink,
     RedisUnavailableError,
-    WrongTypeError,
 )
 from reflexion.cache.redis_locks import LEASE_SECONDS, RedisLocks
 from reflexion.errors import ConfigurationError, StorageError
@@ -105,6 +105,7 @@ class RedisStepCache:
         self.locks = KeyLocks(self._outer)
         self._counts = Counts()
         self._flushed = time.monotonic()
+        self._reads: Batcher[str, CachedStep | None] = Batcher(self._read, limit=CHUNK)
         self._check_format()
 
     def _check_format(self) -> None:
@@ -143,14 +144,12 @@ class RedisStepCache:
 
     async def get(self, key: str) -> CachedStep | None:
         """The entry, or None when it is missing, expired, unreadable, or Redis is away."""
-        try:
-            (data,) = await self._link.send(("GET", self._entry(key)))
-        except WrongTypeError:
-            self._set_aside(key, "something else is stored under its name")
-            return None
-        except RedisUnavailableError:
-            return None
-        return self._decoded(key, data)
+        return await self._reads.submit(key)
+
+    async def _read(self, keys: Sequence[str]) -> list[CachedStep | BaseException | None]:
+        # One MGET for whoever asks at the same time: a reply for each of them costs the client more than decoding it.
+        found = await self.get_many(keys)
+        return [found.get(key) for key in keys]
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, CachedStep]:
         """The entries that are there, in one round trip for every 200 keys."""
@@ -158,6 +157,9 @@ class RedisStepCache:
         for chunk in _chunks(list(dict.fromkeys(keys))):
             try:
                 (answers,) = await self._link.send(("MGET", *(self._entry(key) for key in chunk)))
+                missing = [key for key, data in zip(chunk, answers, strict=True) if data is None]
+                if missing:
+                    await self._set_strangers_aside(missing)
             except RedisUnavailableError:
                 return found
             for key, data in zip(chunk, answers, strict=True):
@@ -165,6 +167,15 @@ class RedisStepCache:
                 if entry is not None:
                     found[key] = entry
         return found
+
+    async def _set_strangers_aside(self, missing: Sequence[str]) -> None:
+        """Report what is stored under an entry's name and is none: MGET takes it for missing."""
+        (count,) = await self._link.send(("EXISTS", *(self._entry(key) for key in missing)))
+        if count:
+            kinds = await self._link.send(*(("TYPE", self._entry(key)) for key in missing))
+            for key, kind in zip(missing, kinds, strict=True):
+                if kind not in (b"none", b"string"):
+                    self._set_aside(key, "something else is stored under its name")
 
     def _decoded(self, key: str, data: bytes | None) -> CachedStep | None:
         if data is None:
