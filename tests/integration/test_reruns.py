@@ -158,3 +158,17 @@ def test_repeats_do_not_share_answers(openai_endpoint: ScriptedEndpoint, cache: 
     first = evaluate("direct", dataset, cache=cache, repeat=3)
     assert first.summary.llm_calls == openai_endpoint.stats.calls == 2 * 3 * CALLS
     assert evaluate("direct", dataset, cache=cache, repeat=3).summary.llm_calls == 0
+
+
+def test_a_tenth_changed_overnight(openai_endpoint: ScriptedEndpoint, cache: str, tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    dataset = write_problems(path, 20)
+    evaluate("direct", dataset, cache=cache)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line.replace("two", "2") if n % 10 == 0 else line for n, line in enumerate(lines)) + "\n")
+
+    tonight = evaluate("direct", dataset, cache=cache).summary
+
+    assert (tonight.solved, tonight.llm_calls) == (20, 2 * CALLS)
+    assert tonight.steps["reflect"].hit_rate == pytest.approx(0.9)
+    assert openai_endpoint.stats.calls == 20 * CALLS + 2 * CALLS

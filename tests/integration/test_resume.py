@@ -16,12 +16,18 @@ from tests.waiting import wait_until
 PROBLEMS, CONCURRENCY = 12, 3
 
 
-@pytest.fixture(params=["direct", pytest.param("task runs", marks=pytest.mark.prefect)])
+@pytest.fixture(
+    params=[
+        "direct",
+        pytest.param("task runs", marks=pytest.mark.prefect),
+        pytest.param("shared task runs", marks=pytest.mark.prefect),
+    ]
+)
 def engine(request: pytest.FixtureRequest) -> list[str]:
     if request.param == "direct":
         return ["--direct"]
     request.getfixturevalue("prefect_server")
-    return []
+    return ["--steps-per-task-run", "8"] if request.param == "shared task runs" else []
 
 
 def test_no_finished_step_is_called_again(
