@@ -36,11 +36,11 @@ def carry_over(before: Episode, now: Episode) -> Episode:
         before: the record of an attempt that a budget or an error ended.
         now: the record that takes its place.
     """
-    executed = {(o.__class__, o.key): o for _, o in before.outputs() if not o.cached and o.key is not None}
+    executed = {(o.__class__, o.key): o for _, o in before.outputs() if not o.cached and o.key}
     taken: set[int] = set()
 
     def own(output: StepOutput) -> dict[str, Any]:
-        earlier = executed.get((output.__class__, output.key)) if output.cached else None
+        earlier = executed.get((output.__class__, output.key)) if output.cached and output.key else None
         if earlier is None:
             return {}
         taken.add(id(earlier))
