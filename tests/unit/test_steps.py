@@ -48,7 +48,7 @@ CHANGES: dict[str, tuple[StepCall, str]] = {
     "last attempt": (call(past=Past(last=FAILED)), "last"),
     "model": (call(run=runtime(ScriptedLLM(model="other"))), "model.model"),
     "sampling": (call(run=runtime(options=EpisodeOptions(sampling=Sampling(temperature=1)))), "sampling.temperature"),
-    "templates": (call(run=runtime(prompts=Prompts(again="Once more."))), "prompt"),
+    "templates": (call(run=runtime(prompts=Prompts(lessons="Learned:"))), "prompt"),
     "actor": (call(run=runtime(options=EpisodeOptions(actor="cot"))), "actor"),
 }
 
