@@ -41,7 +41,7 @@ WAIT_SECONDS = 30.0
 SETTLED_AFTER = timedelta(minutes=10)
 """A flow run that ended longer ago is taken to be recorded: nobody waits for it."""
 
-EXPENSIVE = ("python",)
+EXPENSIVE = ("python", "generated")
 """Evaluators whose verdicts are cached, as the batches' own figures count them."""
 
 _UNFINISHED = [s.value for s in StateType if s.value not in FINAL_STATES]

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -16,10 +16,11 @@ from reflexion.errors import ConfigurationError
 from reflexion.llm.base import LLM, Sampling
 from reflexion.loop import run_episode
 from reflexion.prompts import DEFAULT_PROMPTS, Prompts
-from reflexion.steps import EpisodeOptions, Runner, Runtime, StepObserver, build_steps
+from reflexion.steps import Actor, EpisodeOptions, Runner, Runtime, StepObserver, build_steps
 from reflexion.types import Episode, Problem, Strategy
 
 if TYPE_CHECKING:
+    from reflexion.actors.tools import Tool
     from reflexion.cache.base import StepCache
     from reflexion.evaluators.base import Evaluator
     from reflexion.loop import Steps
@@ -141,6 +142,10 @@ class ReflexionAgent:
         evaluator: name of an evaluator, an `Evaluator`, or a function of `(problem, answer)` that gives
             bool, score or `Evaluation`. None: inferred from the problem; with no reference answer and no
             tests, the same model judges.
+        actor: how a trial is made: `direct`, `cot`, or `react`, in turns with tools. None: `react` if there are
+            tools, else `direct`.
+        tools: typed functions, or names such as `"documents"` and `"module:function"`, that the model may call.
+        max_turns: turns of one trial at most. None: 8, and 30 in an environment.
         reflector, judge: models of their own for these roles. None: `llm`.
         performance_monitor: is told of every step.
         memory: a memory, or the URL of one, that outlives the agent. None: an episode remembers only its
@@ -168,6 +173,9 @@ class ReflexionAgent:
         max_trials: int = 3,
         strategy: Strategy | str = Strategy.REFLEXION,
         evaluator: str | Evaluator | Callable[..., Any] | None = None,
+        actor: Actor | None = None,
+        tools: Sequence[Tool | Callable[..., Any] | str] = (),
+        max_turns: int | None = None,
         reflector: str | LLM | None = None,
         judge: str | LLM | None = None,
         performance_monitor: PerformanceMonitor | StepObserver | None = None,
@@ -180,11 +188,20 @@ class ReflexionAgent:
         api_key: str | None = None,
         concurrency: int = 20,
     ) -> None:
+        from reflexion.actors.tools import as_tools
         from reflexion.session import checked_options, open_agent_session
 
         if concurrency < 1:
             raise ConfigurationError(f"concurrency must be at least 1, not {concurrency}")
-        self._options = checked_options(max_trials=max_trials, strategy=strategy, sampling=sampling)
+        self._options = checked_options(
+            max_trials=max_trials,
+            strategy=strategy,
+            sampling=sampling,
+            actor=actor or ("react" if tools else "direct"),
+            max_turns=max_turns,
+        )
+        # Found out now: what is wrong with a tool is the caller's to mend, not the first run's.
+        as_tools(tools)
         self._observers = (performance_monitor,) if performance_monitor is not None else ()
         self._concurrency = concurrency
         self._thread = _LoopThread()
@@ -194,6 +211,7 @@ class ReflexionAgent:
                 options=self._options,
                 models={"actor": llm, "reflector": reflector, "judge": judge},
                 evaluator=evaluator,
+                tools=tuple(tools),
                 observers=self._observers,
                 memory=memory,
                 cache=cache,

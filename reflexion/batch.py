@@ -164,7 +164,7 @@ async def execute_episode(
     problem = Problem(id="problem", prompt=parameters.problem, answer=parameters.answer)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(parameters, settings or Settings(), observers=observers))
-        check_problems([problem], session.runtime.evaluator, "task")
+        check_problems([problem], session.runtime, "task")
         options = session.runtime.options
         episode = await run_episode(
             problem,
@@ -226,7 +226,7 @@ async def execute_batch(
                 gate=gate,
             )
         )
-        check_problems(dataset, session.runtime.evaluator, dataset.name)
+        check_problems(dataset, session.runtime, dataset.name)
         folder = stack.enter_context(RunFolder.start(root, name, parameters=record))
         await session.bind_run(name, folder.path, stack, spent_by(folder) if len(folder) else None)
         plan = Plan(dataset, parameters.repeat, parameters.strategy, folder)
@@ -248,7 +248,7 @@ async def execute_batch(
                 wall_seconds=time.perf_counter() - started,
                 peak_rss_mb=_peak(sampler),
                 granularity=parameters.steps_per_task_run,
-                expensive=("python",),
+                expensive=("python", "generated"),
             )
     if summary.episodes <= REPORTED_EPISODES:
         from reflexion.report import write_report

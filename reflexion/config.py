@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from reflexion.llm.base import Sampling
-from reflexion.steps import EpisodeOptions
+from reflexion.steps import Actor, EpisodeOptions, ToolMode
 from reflexion.types import Frozen, Strategy
 
 __all__ = ["REFUSED_URL", "VARIABLES", "BatchParameters", "EpisodeParameters", "ModelParameters", "has_password"]
@@ -86,7 +86,31 @@ class ModelParameters(Frozen):
         description="Empty: inferred from the problem (tests, reference answer, or a judge).",
         examples=["python", "exact", "numeric", "judge", "mypackage.checks:passed"],
     )
-    actor: Literal["direct", "cot"] = Field(default="direct", title="Actor", description="How a trial is made.")
+    actor: Actor = Field(
+        default="direct",
+        title="Actor",
+        description="How a trial is made: by one call, step by step (`cot`), or in turns with tools (`react`).",
+    )
+    tools: tuple[str, ...] = Field(
+        default=(),
+        title="Tools",
+        description="Of the actor `react`: `documents`, `calculator`, or your own as `module:function`. "
+        "Empty: what suits the problem.",
+        examples=[["documents", "mypackage.tools:search"]],
+    )
+    max_turns: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        title="Turns at most",
+        description="Of one trial of the actor `react`. Empty: 8, and 30 in an environment.",
+    )
+    tool_mode: ToolMode = Field(
+        default="auto",
+        title="Tool calls",
+        description="`native`: function calling; `text`: lines of text; `auto`: as the model can.",
+    )
+    tool_timeout: float = Field(default=10.0, gt=0, le=3600, title="Seconds for one call of a tool")
     temperature: float | None = Field(default=0.0, ge=0, le=2, title="Temperature")
     seed: int | None = Field(default=None, title="Sampling seed")
     max_completion_tokens: int | None = Field(
@@ -129,6 +153,9 @@ class ModelParameters(Frozen):
             strategy=self.strategy,
             evaluator=self.evaluator,
             actor=self.actor,
+            max_turns=self.max_turns,
+            tool_mode=self.tool_mode,
+            tool_timeout=self.tool_timeout,
             sampling=Sampling(
                 temperature=self.temperature, seed=self.seed, max_tokens=self.max_completion_tokens or reply_tokens
             ),
@@ -161,7 +188,7 @@ class BatchParameters(ModelParameters):
     dataset: str = Field(
         title="Dataset",
         min_length=1,
-        description="`starter`, `humaneval`, or the path of a file.",
+        description="`starter`, `humaneval`, `hotpot-sample`, `gsm8k-sample`, `rooms`, or the path of a file.",
         examples=["starter", "problems.jsonl"],
     )
     name: str | None = Field(

@@ -12,6 +12,7 @@
         ├── AuthenticationError   401, 403
         ├── ModelNotFoundError    404: the endpoint does not know the model
         ├── RequestRejectedError  400, 422: the endpoint does not accept the request
+        │   └── ToolsRejectedError  its model has no function calling
         ├── RefusalError          a content filter refused
         ├── MalformedReplyError   the reply has no usable content
         ├── BudgetExceededError   a limit on money or tokens is reached
@@ -49,6 +50,7 @@ __all__ = [
     "RetryableError",
     "RunFailedError",
     "StorageError",
+    "ToolsRejectedError",
     "is_fatal",
 ]
 
@@ -117,6 +119,10 @@ class ModelNotFoundError(PermanentError):
 
 class RequestRejectedError(PermanentError):
     """The endpoint does not accept the request (400, 422)."""
+
+
+class ToolsRejectedError(RequestRejectedError):
+    """The endpoint or its model has no function calling."""
 
 
 class RefusalError(PermanentError):

@@ -94,12 +94,13 @@ async def run_episode(
             step = "evaluate"
             evaluation = await steps.evaluate(attempt, trial)
             trials[-1] = trial = trial.model_copy(update={"evaluation": evaluation})
-            await steps.settle(attempt, trials, evaluation.passed)
-            decision = decide(evaluation.passed, index, max_trials, strategy)
-            if decision is Decision.SOLVED:
-                outcome, solved_at = Outcome.SOLVED, index
-                break
-            if decision is Decision.EXHAUSTED:
+            accepted = evaluation.passed if evaluation.accepted is None else evaluation.accepted
+            await steps.settle(attempt, trials, accepted)
+            decision = decide(accepted, index, max_trials, strategy)
+            if decision in (Decision.SOLVED, Decision.EXHAUSTED):
+                # What an agent that judges itself hands in last counts, whatever it thinks of it.
+                if evaluation.passed:
+                    outcome, solved_at = Outcome.SOLVED, index
                 break
             if decision is Decision.REFLECT:
                 step = "reflect"

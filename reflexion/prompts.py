@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from reflexion.actors.templates import ActPrompts, told_turns
 from reflexion.keys import digest
 from reflexion.llm.base import Message
 from reflexion.prompt_budget import TokenBudget, trim_middle
@@ -29,7 +30,7 @@ _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 
 def kind_of(problem: Problem) -> Kind:
     """Whether a problem wants Python code or text."""
-    code = problem.tests or problem.visible_tests or problem.evaluator == "python"
+    code = problem.tests or problem.visible_tests or problem.entry_point or problem.evaluator == "python"
     return "python" if code else "text"
 
 
@@ -67,6 +68,7 @@ class Prompts(Frozen):
     reflect: str = "Problem:\n{prompt}\n\nAnswer:\n{answer}\n\nFeedback: {feedback}"
     # What is asked stands at the end: small models lose sight of what they read hundreds of tokens ago.
     reflect_ask: str = "In one or two sentences: what is wrong, and what should be done instead?"
+    act: ActPrompts = Field(default=ActPrompts(), description="Templates of the actor `react`.")
     feedback_limit: int = Field(default=1200, ge=100, description="Characters of feedback shown.")
     answer_limit: int = Field(default=4000, ge=100, description="Characters of an answer shown.")
     lesson_limit: int = Field(default=800, ge=100, description="Characters of one lesson shown.")
@@ -74,7 +76,7 @@ class Prompts(Frozen):
     @cached_property
     def trial_digest(self) -> str:
         """Digest of what shapes a trial's prompt."""
-        return digest(self.model_dump(exclude={"reflect_system", "reflect", "reflect_ask"}))[:16]
+        return digest(self.model_dump(exclude={"reflect_system", "reflect", "reflect_ask", "act"}))[:16]
 
     @cached_property
     def reflect_digest(self) -> str:
@@ -82,28 +84,47 @@ class Prompts(Frozen):
         limits = {"feedback_limit", "answer_limit", "lesson_limit"}
         return digest(self.model_dump(include={"reflect_system", "reflect", "reflect_ask", "lessons"} | limits))[:16]
 
-    def question(self, problem: Problem) -> str:
+    def question(self, problem: Problem, *, documents: bool = True) -> str:
         """The problem as the model sees it: its documents, its text, and the tests it may see."""
         text = problem.prompt
-        if problem.context:
-            documents = "\n\n".join(f"{d.title}\n{d.text}" for d in problem.context)
-            text = self.documents.format(documents=documents, prompt=text)
+        if documents and problem.context:
+            shown = "\n\n".join(f"{d.title}\n{d.text}" for d in problem.context)
+            text = self.documents.format(documents=shown, prompt=text)
         if problem.visible_tests:
             tests = "\n".join(problem.visible_tests)
             text = self.visible_tests.format(prompt=text, tests=tests)
         return text
 
     def trial_messages(
-        self, problem: Problem, past: Past, budget: TokenBudget | None = None, *, cot: bool = False
+        self,
+        problem: Problem,
+        past: Past,
+        budget: TokenBudget | None = None,
+        *,
+        cot: bool = False,
+        system: str | None = None,
+        documents: bool = True,
+        after: str = "",
+        reserved: int = 0,
     ) -> tuple[Message, ...]:
-        """The messages of a trial, within the budget if there is one."""
+        """The messages of a trial, within the budget if there is one.
+
+        Args:
+            cot: ask for steps before the answer.
+            system: the system text, if not that of a plain answer.
+            documents: show the problem's documents; a model that reads them with a tool does without.
+            after: what stands at the very end.
+            reserved: characters of the budget that other messages take.
+        """
         kind = kind_of(problem)
-        system = self.cot_system if cot and kind == "text" else self.trial_system[kind]
-        question = self.question(problem)
+        if system is None:
+            system = self.cot_system if cot and kind == "text" else self.trial_system[kind]
+        question = self.question(problem, documents=documents)
         lessons = [self._lesson(text) for text in past.lessons]
         texts = list(self._attempt(past.last)) if past.last is not None else []
         if budget is not None:
-            fixed = len(system) + len(question) + len(self.lessons) + len(self.last_attempt) + len(self.again[kind]) + 8
+            fixed = len(system) + len(question) + len(after) + len(self.lessons) + len(self.last_attempt)
+            fixed += len(self.again[kind]) + reserved + 10
             lessons, texts = budget.fit(fixed, lessons, texts)
         parts = [question]
         if texts:
@@ -112,6 +133,8 @@ class Prompts(Frozen):
             parts.append(self.lessons.format(lessons="\n".join(lessons)))
         if len(parts) > 1:
             parts.append(self.again[kind])
+        if after:
+            parts.append(after)
         return (Message(role="system", content=system), Message(role="user", content="\n\n".join(parts)))
 
     def reflect_messages(
@@ -139,8 +162,10 @@ class Prompts(Frozen):
     def _attempt(self, trial: Trial) -> tuple[str, str]:
         """The answer and the feedback of a trial, trimmed."""
         feedback = trial.evaluation.feedback if trial.evaluation is not None else ""
+        # Of a trial in turns, what was done says more than what came of it.
+        answer = told_turns(trial.trajectory) or trial.answer or trial.error or "(no answer)"
         return (
-            trim_middle(trial.answer or trial.error or "(no answer)", self.answer_limit),
+            trim_middle(answer, self.answer_limit),
             trim_middle(feedback, self.feedback_limit) or "The answer is wrong.",
         )
 

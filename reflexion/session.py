@@ -23,6 +23,7 @@ from reflexion.steps import EpisodeOptions, Runner, Runtime, StepObserver, perfo
 from reflexion.types import Episode, Problem, StepName, Strategy, Usage
 
 if TYPE_CHECKING:
+    from reflexion.actors.tools import Tool
     from reflexion.cache.base import StepCache
     from reflexion.cache.similar import SimilarityProvider
     from reflexion.evaluators.base import Evaluator
@@ -145,12 +146,33 @@ def evaluator_source(
     return source
 
 
+def tool_source(actor: str, given: Sequence[Any]) -> Callable[[Problem], tuple[Tool, ...]]:
+    """Which tools a problem's trial has: those asked for that suit it, else what comes with the package.
+
+    Raises:
+        ConfigurationError: a tool cannot be had, or the actor uses none.
+    """
+    if actor != "react":
+        if given:
+            raise ConfigurationError(f"tools are used by the actor react, and the actor is {actor}; use --actor react")
+        return lambda problem: ()
+    if not given:
+        from reflexion.actors.builtin import default_tools
+
+        return default_tools
+    from reflexion.actors.tools import as_tools
+
+    tools = as_tools(given)
+    return lambda problem: tuple(t for t in tools if t.suits(problem))
+
+
 @asynccontextmanager
 async def open_agent_session(
     *,
     options: EpisodeOptions,
     models: Mapping[str, str | LLM | None],
     evaluator: str | Evaluator | Callable[..., Any] | None = None,
+    tools: Sequence[Any] = (),
     observers: Sequence[StepObserver] = (),
     memory: Memory | str | None = None,
     cache: StepCache | str | bool | None = None,
@@ -190,6 +212,7 @@ async def open_agent_session(
             memory=memory,
             observers=tuple(observers),
             run="agent",
+            tools=tool_source(options.actor, tools),
         )
         yield Session(runtime, store, _ttl(ttl))
 
@@ -248,6 +271,7 @@ async def open_session(
             ),
             observers=tuple(observers),
             dataset=dataset,
+            tools=tool_source(parameters.actor, parameters.tools),
             memory=await open_owned_memory(shared, stack, limits) if shared else None,
             budget=_prompt_budget(parameters.prompt_tokens, (*actors.values(), reflector)),
         )
@@ -326,20 +350,30 @@ def spec_of(parameters: BatchParameters | EpisodeParameters, settings: Settings)
     return _Models(settings, AsyncExitStack()).roles(parameters).actors[0]
 
 
-def check_problems(
-    dataset: Iterable[Problem], evaluator: Callable[[Problem], Evaluator], name: str = "dataset"
-) -> None:
-    """Make sure that every problem can be judged, before the first call is made.
+def check_problems(dataset: Iterable[Problem], runtime: Runtime, name: str = "dataset") -> None:
+    """Make sure that every problem can be tried and judged, before the first call is made.
 
     Raises:
         DatasetError: names the problem and what it lacks.
         ConfigurationError: there is no such evaluator.
     """
-    for problem in dataset:
-        judge = evaluator(problem)
+    acts = runtime.options.actor == "react"
+    numbered = getattr(dataset, "numbered", None)
+    rows: Iterable[tuple[int | None, Problem]] = numbered() if numbered else ((None, p) for p in dataset)
+    for row, problem in rows:
+        where = name if row is None else f"{name}:{row}"
+        if problem.environment is not None and not acts:
+            raise ConfigurationError(
+                f"{where}: problem {problem.id!r} is acted in turn by turn (it has an environment): use --actor react"
+            )
+        if acts and problem.environment is None and not runtime.tools(problem):
+            raise ConfigurationError(
+                f"{where}: no tool suits problem {problem.id!r}, and the actor react needs one; name some by --tools"
+            )
+        judge = runtime.evaluator(problem)
         reason = judge.check(problem)
         if reason is not None:
-            raise DatasetError(f"{name}: problem {problem.id!r} cannot be judged by {judge.name!r}: {reason}")
+            raise DatasetError(f"{where}: problem {problem.id!r} cannot be judged by {judge.name!r}: {reason}")
 
 
 def _ttl(text: str) -> Mapping[StepName, float]:

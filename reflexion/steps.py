@@ -36,18 +36,21 @@ from reflexion.types import (
 )
 
 if TYPE_CHECKING:
+    from reflexion.actors.tools import Tool
     from reflexion.cache.base import CachedStep
     from reflexion.evaluators.base import Evaluator
     from reflexion.memory.base import Memory
 
 __all__ = [
     "STEP_VERSIONS",
+    "Actor",
     "EpisodeOptions",
     "Reflector",
     "Runner",
     "Runtime",
     "StepCall",
     "StepObserver",
+    "ToolMode",
     "build_steps",
     "perform",
     "reflect_once",
@@ -55,6 +58,12 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+Actor = Literal["direct", "cot", "react"]
+"""How a trial is made: by one call, by one call that thinks first, or in turns with tools."""
+
+ToolMode = Literal["auto", "native", "text"]
+"""How tools are called: by function calling, by lines of text, or (`auto`) as the model can."""
 
 STEP_VERSIONS: dict[StepName, int] = {"trial": 2, "evaluate": 2, "reflect": 2, "memorize": 1}
 """Raised when a step's code changes what it returns for the same inputs; part of the cache key."""
@@ -66,7 +75,10 @@ class EpisodeOptions(Frozen):
     max_trials: int = Field(default=3, ge=1, le=100)
     strategy: Strategy = Strategy.REFLEXION
     evaluator: str | None = None
-    actor: Literal["direct", "cot"] = "direct"
+    actor: Actor = "direct"
+    max_turns: int | None = Field(default=None, ge=1, le=1000, description="Turns of an acting trial; None: by kind.")
+    tool_mode: ToolMode = "auto"
+    tool_timeout: float = Field(default=10.0, gt=0, description="Seconds one call of a tool may take.")
     sampling: Sampling = Sampling()
     reflection_tokens: int = Field(default=128, ge=1, description="Tokens of a reflection at most.")
     omega: int = Field(default=OMEGA, ge=1, description="Lessons a trial sees at most.")
@@ -113,6 +125,9 @@ class Runtime:
     observers: tuple[StepObserver, ...] = ()
     run: str = ""
     dataset: str = ""
+    tools: Callable[[Problem], tuple[Tool, ...]] = lambda problem: ()
+    """The tools an acting trial of a problem has."""
+
     custom_reflector: Reflector | None = None
     reflection_fields: dict[str, Any] = field(default_factory=dict[str, Any])
     """What else shapes reflections (reuse, batching): part of their cache key."""
@@ -239,14 +254,18 @@ class StepCall:
                 "prompt": runtime.prompts.trial_digest,
                 "model": runtime.actor(attempt.index).identity,
                 "actor": runtime.options.actor,
-                "last": digest([last.answer, _feedback(last)])[:16] if last is not None else None,
+                "last": digest([*_seen(last), _feedback(last)])[:16] if last is not None else None,
             }
+            if runtime.options.actor == "react":
+                from reflexion.actors.react import act_fields
+
+                fields |= act_fields(runtime, attempt.problem)
         elif self.step == "reflect":
             assert self.trial is not None
             fields |= {
                 "prompt": runtime.prompts.reflect_digest,
                 "model": runtime.reflector.identity,
-                "answer": digest([self.trial.answer, self.trial.error])[:16],
+                "answer": digest([*_seen(self.trial), self.trial.error])[:16],
                 "feedback": digest(_feedback(self.trial))[:16],
                 **runtime.reflection_fields,
             }
@@ -271,6 +290,11 @@ OUTPUTS: dict[StepName, type[StepOutput]] = {"trial": Trial, "evaluate": Evaluat
 Runner = Callable[[StepCall], Awaitable[StepOutput | None]]
 
 
+def _seen(trial: Trial) -> list[Any]:
+    """What a prompt shows of a trial: its answer, and its turns if it has any."""
+    return [trial.answer, *([list(trial.trajectory)] if trial.trajectory else [])]
+
+
 def _feedback(trial: Trial) -> str:
     return trial.evaluation.feedback if trial.evaluation is not None else ""
 
@@ -293,6 +317,10 @@ def _output_fields(reply: ChatReply) -> dict[str, Any]:
 
 async def _trial(call: StepCall) -> Trial:
     runtime, attempt = call.runtime, call.attempt
+    if runtime.options.actor == "react":
+        from reflexion.actors.react import act
+
+        return await act(call)
     messages = runtime.prompts.trial_messages(
         attempt.problem, attempt.past, runtime.budget, cot=runtime.options.actor == "cot"
     )

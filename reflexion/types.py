@@ -41,13 +41,19 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields replaced, unchecked, as pydantic's own; a flat one at a tenth of its price."""
+        """A copy with some fields replaced, unchecked, as pydantic's own; a flat one at a tenth of its price.
+
+        What was computed from the old values, such as digests, does not go along with new ones.
+        """
         if deep:
             return super().model_copy(update=update, deep=True)
         copy = self.__class__.__new__(self.__class__)
         values, given = self.__dict__, self.__pydantic_fields_set__
         if update:
             values, given = {**values, **update}, {*given, *update}
+            fields = self.__class__.__pydantic_fields__
+            if len(values) > len(fields):
+                values = {name: value for name, value in values.items() if name in fields}
         else:
             values, given = values.copy(), given.copy()
         # Frozen refuses assignment, and none of these classes has private or further fields.
@@ -100,6 +106,9 @@ class Problem(Frozen):
     visible_tests: tuple[str, ...] = Field(default=(), description="Asserts a model may see and reflect on.")
     entry_point: str | None = Field(default=None, description="Function the tests call.")
     context: tuple[Document, ...] = Field(default=(), description="Documents that belong to the question.")
+    environment: str | dict[str, JsonValue] | None = Field(
+        default=None, description="World the trial acts in: its name, or an object with `name` and settings."
+    )
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
@@ -166,6 +175,8 @@ class Evaluation(StepOutput):
     """The verdict on one trial.
 
     `feedback` is what a reflection may build on; it does not leak the reference answer unless asked.
+    `accepted` differs from `passed` where the agent judges itself, by tests it wrote: it decides whether there
+    is another trial, and `passed` whether the last one solved the problem.
     """
 
     evaluator: str
@@ -174,6 +185,9 @@ class Evaluation(StepOutput):
     feedback: str = ""
     failure_class: str | None = Field(default=None, description="Short class of the failure, e.g. `AssertionError`.")
     visible_passed: bool | None = Field(default=None, description="Verdict of the visible tests alone, if any.")
+    accepted: bool | None = Field(
+        default=None, description="Whether the agent itself takes the answer for right; None: as `passed`."
+    )
     details: dict[str, JsonValue] = Field(default_factory=dict)
 
 

@@ -37,7 +37,9 @@ class Outcome(NamedTuple):
 
 
 def evaluate(
-    dataset: Annotated[str, Parameter(help="starter, humaneval, or the path of a file.")],
+    dataset: Annotated[
+        str, Parameter(help="starter, humaneval, hotpot-sample, gsm8k-sample, rooms, or the path of a file.")
+    ],
     /,
     *,
     model: ModelOptions | None = None,

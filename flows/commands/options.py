@@ -47,7 +47,17 @@ class ModelOptions:
     max_trials: Annotated[int, option("Trials of a problem at most.", LOOP)] = 3
     strategy: Annotated[Strategies, option("What a trial sees of the past.", LOOP)] = "reflexion"
     evaluator: Annotated[str | None, option("Evaluator; else inferred from the problem.", LOOP)] = None
-    actor: Annotated[Literal["direct", "cot"], option("How a trial is made.", LOOP)] = "direct"
+    actor: Annotated[Literal["direct", "cot", "react"], option("How a trial is made; react uses tools.", LOOP)] = (
+        "direct"
+    )
+    tools: Annotated[
+        list[str] | None, option("Tools of react: documents, calculator, module:function; repeatable.", LOOP)
+    ] = None
+    max_turns: Annotated[int | None, option("Turns of one trial of react at most.", LOOP)] = None
+    tool_mode: Annotated[
+        Literal["auto", "native", "text"], option("Tool calls: function calling, text, or as can be.", LOOP)
+    ] = "auto"
+    tool_timeout: Annotated[float, option("Seconds one call of a tool may take.", LOOP)] = 10.0
     omega: Annotated[int, option("Lessons a trial sees at most (the paper's Ω).", LOOP)] = 3
     transfer: Annotated[int, option("Lessons of similar problems a trial sees at most.", LOOP)] = 0
     reveal_answers: Annotated[bool, option("Let feedback show the reference answer.", LOOP)] = False
@@ -119,8 +129,9 @@ def parameters_from(model: type[M], *options: Any, **more: Any) -> M:
         values["use_cache"] = not values.pop("no_cache")
     if values.pop("shuffle", False) and values.get("shuffle_seed") is None:
         values["shuffle_seed"] = values.get("seed") or 0
-    if "where" in values:
-        values["where"] = tuple(values["where"] or ())
+    for several in ("tools", "where"):
+        if several in values:
+            values[several] = tuple(values[several] or ())
     if "map" in values:
         values["field_map"] = _field_map(values.pop("map") or [])
     if values.get("ttl") is None:

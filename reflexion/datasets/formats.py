@@ -157,6 +157,10 @@ def _is_anything(value: Any) -> bool:
     return True
 
 
+def _is_environment(value: Any) -> bool:
+    return _is_text(value) or (isinstance(value, Mapping) and _is_text(cast("Record", value).get("name")))
+
+
 def _is_documents(value: Any) -> bool:
     return _documents(value) is not None
 
@@ -210,6 +214,7 @@ def _plain(record: Record) -> dict[str, Any]:
         "tests": "\n".join(cast("list[str]", tests)) if isinstance(tests, list) else tests,
         "visible_tests": _strings(record.get("visible_tests")),
         "context": _documents(record.get("context") or []) or (),
+        "environment": record.get("environment"),
     }
 
 
@@ -355,6 +360,7 @@ FORMATS: tuple[Format, ...] = (
             Field(("visible_tests",), _is_strings, "a list of asserts"),
             Field(_ENTRY_POINT, _is_text, "the name of the function under test"),
             Field(("context",), _is_documents, 'a list of {"title": …, "text": …}'),
+            Field(("environment",), _is_environment, 'the name of an environment, or an object with its "name"'),
         ),
         _plain,
     ),

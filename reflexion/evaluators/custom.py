@@ -13,7 +13,6 @@ The function is called with the problem and the answer's text, or with as many o
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import traceback
 from collections.abc import Callable, Mapping
@@ -138,17 +137,9 @@ def load_function(spec: str) -> Callable[..., Any]:
     Raises:
         ConfigurationError: the module cannot be imported, or has no such function.
     """
-    module_name, _, attribute = spec.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as exc:  # importing runs the module, which may raise anything
-        raise ConfigurationError(
-            f"the evaluator {spec!r}: module {module_name!r} cannot be imported: {type(exc).__name__}: {exc}"
-        ) from exc
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ConfigurationError(f"the evaluator {spec!r}: {module_name!r} has no {attribute!r}")
-        found = getattr(found, part)
+    from reflexion._imports import load_object
+
+    found = load_object(spec, "the evaluator")
     if not callable(found):
-        raise ConfigurationError(f"the evaluator {spec!r}: {attribute!r} is not a function")
+        raise ConfigurationError(f"the evaluator {spec!r}: {spec.partition(':')[2]!r} is not a function")
     return found

@@ -25,6 +25,8 @@ EVALUATORS: dict[str, str] = {
     "json_schema": "the reply is JSON that satisfies the schema in 'answer'",
     "choice": "the reply names the right option by letter or text",
     "python": "the code passes the problem's tests in a sandbox: python[:in_process]",
+    "generated": "the code passes tests that the model wrote; hidden ones count: generated[:6]",
+    "environment": "the reward of the problem's environment: environment[:threshold]",
     "judge": "a language model judges: judge[:pairwise][,VOTES][,rubric=TEXT]",
 }
 """Names of the evaluators, each with what it does. `module:function` names your own."""
@@ -34,7 +36,9 @@ _CACHE_SIZE = 64
 
 
 def infer_evaluator(problem: Problem) -> str:
-    """The evaluator for a problem that names none: its tests, else its answer, else a judge."""
+    """The evaluator for a problem that names none: its environment, its tests, its answer, else a judge."""
+    if problem.environment is not None:
+        return "environment"
     if problem.tests or problem.visible_tests:
         return "python"
     return "exact" if accepted_answers(problem) else "judge"
@@ -64,7 +68,7 @@ def resolve_evaluator(
     """
     wanted = infer_evaluator(problem) if spec is None else spec.strip()
     # The judge is kept with its evaluator, so its id cannot be given to another object meanwhile.
-    key = (wanted, reveal_answers, timeout, id(judge) if _name(wanted) == "judge" else 0)
+    key = (wanted, reveal_answers, timeout, id(judge) if _name(wanted) in _ASKING else 0)
     hit = _CACHE.get(key)
     if hit is not None:
         return hit[0]
@@ -94,6 +98,13 @@ def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float) -> Evalua
         raise ConfigurationError(f"evaluator {spec!r}: something must follow the colon")
     if argument and name not in _WITH_ARGUMENT:
         raise ConfigurationError(f"evaluator {spec!r}: {name!r} takes no argument")
+    if name == "generated":
+        from reflexion.evaluators.generated import COUNT, GeneratedTests
+
+        count = _number(spec, argument, COUNT, 1, 50)
+        if judge is None:
+            raise ConfigurationError(f"evaluator {spec!r} needs a model that writes tests; none was given")
+        return GeneratedTests(spec, judge, count=int(count), timeout=timeout)
     if name == "judge":
         from reflexion.evaluators.judge import Judge, parse_judge
 
@@ -104,7 +115,9 @@ def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float) -> Evalua
     return _BUILDERS[name](spec, argument, reveal, timeout)
 
 
-_WITH_ARGUMENT = {"f1", "numeric", "python", "judge"}
+_ASKING = ("judge", "generated")
+"""Evaluators that ask a model."""
+_WITH_ARGUMENT = {"generated", "f1", "numeric", "python", "judge", "environment"}
 
 
 def _number(spec: str, argument: str, default: float, low: float, high: float) -> float:
@@ -169,6 +182,12 @@ def _python(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator
     return PythonTests(spec, timeout=timeout, in_process=argument == "in_process", reveal_answers=reveal)
 
 
+def _environment(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.environment import EnvironmentReward
+
+    return EnvironmentReward(spec, threshold=_number(spec, argument, 1.0, 0.0, 1.0))
+
+
 _BUILDERS: dict[str, Callable[[str, str, bool, float], Evaluator]] = {
     "exact": _exact,
     "f1": _f1,
@@ -178,4 +197,5 @@ _BUILDERS: dict[str, Callable[[str, str, bool, float], Evaluator]] = {
     "regex": _regex,
     "json_schema": _json_schema,
     "python": _python,
+    "environment": _environment,
 }

@@ -15,7 +15,12 @@ Role = Literal["actor", "reflector", "judge"]
 
 
 class Message(Frozen):
-    """One chat message. `tool_calls` and `tool_call_id` follow the Chat Completions format."""
+    """One chat message. `tool_calls` and `tool_call_id` follow the Chat Completions format.
+
+    An assistant's `tool_calls` are objects such as `{"id": "call_1", "type": "function", "function":
+    {"name": "search", "arguments": "{\\"query\\": \\"Ada\\"}"}}`, the arguments being JSON in a text. Each is
+    answered by a message with the role `tool`, whose `tool_call_id` is the call's `id`.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
@@ -33,7 +38,12 @@ class Sampling(Frozen):
 
 
 class ChatRequest(Frozen):
-    """One request. `salt` tells repeats apart where replies are recorded; it is never sent."""
+    """One request. `salt` tells repeats apart where replies are recorded; it is never sent.
+
+    `tools` are offered as the Chat Completions format has it: `{"type": "function", "function": {"name",
+    "description", "parameters": a JSON schema}}`. Whoever has no function calling raises
+    `ToolsRejectedError`, or says so beforehand by an attribute `tool_calling` that is False.
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
@@ -41,11 +51,12 @@ class ChatRequest(Frozen):
     json_schema: dict[str, JsonValue] | None = Field(default=None, description="Structure asked for, if any.")
     schema_name: str = "reply"
     tools: tuple[dict[str, JsonValue], ...] = ()
+    tool_choice: Literal["none"] | None = Field(default=None, description="`none`: tools are not called any more.")
     salt: str = ""
 
 
 class ChatReply(Frozen):
-    """One reply."""
+    """One reply: a text, calls of tools in the form of `Message.tool_calls`, or both."""
 
     text: str
     model: str

@@ -170,6 +170,7 @@ class LocalLLM:
         attempt_timeout: float = 300.0,
         call_timeout: float = 900.0,
     ) -> None:
+        self._bundled = weights is None
         self._weights = bundled_weights() if weights is None else _checked_weights(weights)
         _checked_runtime()
         # More than a slot each would only queue in the server, where waiting counts as working.
@@ -210,6 +211,11 @@ class LocalLLM:
     def reply_tokens(self) -> int:
         """Tokens of a reply at most, unless asked for more: a model this small says nothing useful later."""
         return REPLY_TOKENS
+
+    @property
+    def tool_calling(self) -> bool | None:
+        """The bundled model never learned to call functions; weights of your own may have."""
+        return False if self._bundled else None
 
     @property
     def suggested_concurrency(self) -> int:

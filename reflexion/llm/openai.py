@@ -22,6 +22,7 @@ from reflexion.errors import (
     ReflexionError,
     RequestRejectedError,
     RetryableError,
+    ToolsRejectedError,
 )
 from reflexion.llm.backoff import retry_after_failure
 from reflexion.llm.base import ChatReply, ChatRequest
@@ -173,6 +174,11 @@ class OpenAIChat:
         """Whether the price of its tokens is known."""
         return self._pricer is not None
 
+    @property
+    def tool_calling(self) -> bool | None:
+        """False once the endpoint refused tools; None: nothing is known."""
+        return None if self._dialect.tools else False
+
     @cached_property
     def _pricer(self) -> Pricer | None:
         return self._price or price_list(self._model, self._where)
@@ -204,6 +210,8 @@ class OpenAIChat:
 
     async def _attempt(self, request: ChatRequest, progress: _Progress) -> ParsedReply:
         """One request; a second one at once where the endpoint rejects a parameter we can do without."""
+        if request.tools and not self._dialect.tools:
+            raise ToolsRejectedError(f"{self._where} has no function calling for {self._model}")
         client = await self._endpoint.client(self)
         while True:
             body = encode_request(request, self._model, self._dialect)
@@ -274,7 +282,11 @@ class OpenAIChat:
         return _Raw(raw.content, raw.headers.get("content-type", "").lower())
 
     def _adapt(self, body: dict[str, Any], error: RequestRejectedError) -> bool:
-        """Learn from a 400 what the endpoint does without; whether there is something to change."""
+        """Learn from a 400 what the endpoint does without; whether there is something to change.
+
+        Raises:
+            ToolsRejectedError: it does without tools, which is the caller's business.
+        """
         told = f"{error} {' '.join(getattr(error, '__notes__', ()))}"
         dialect = self._dialect
         if "response_format" in body and ("response_format" in told or "json_schema" in told):
@@ -284,6 +296,13 @@ class OpenAIChat:
         if "max_tokens" in body and "max_completion_tokens" in told:
             dialect.tokens_field = "max_completion_tokens"
             return True
+        if "tool_choice" in body and "tool_choice" in told:
+            dialect.tool_choice = False
+            return True
+        if "tools" in body and "tool" in told.lower():
+            dialect.tools = False
+            log.warning("%s does not accept tools for %s (%s)", self._where, self._model, error)
+            raise ToolsRejectedError(str(error)) from None
         if "unsupported" in told.lower():
             for name in ("temperature", "top_p", "seed"):
                 if name in body and f"'{name}'" in told:

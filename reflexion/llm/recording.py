@@ -26,6 +26,7 @@ from reflexion.llm.wrapped import WrappedLLM
 
 __all__ = ["FORMAT", "RecordingLLM", "ReplayLLM", "request_key"]
 
+_NO_TOOLS = errors.ToolsRejectedError.__name__
 FORMAT = 1
 """Version of the lines. Lines of a newer one are refused."""
 
@@ -139,6 +140,7 @@ class ReplayLLM:
         self._models: dict[str, None] = {}
         self._results: dict[str, list[ChatReply | tuple[str, str]]] = {}
         self._asked: dict[str, int] = {}
+        self._tools = False
         self._by_messages: dict[str, ChatRequest] = {}
         lines = content.split(b"\n")
         for number, line in enumerate(lines, 1):
@@ -166,6 +168,7 @@ class ReplayLLM:
             why = str(exc).split("\n")[0] if not isinstance(exc, KeyError) else f"the field {exc} is missing"
             raise ConfigurationError(f"{where}: not a recorded exchange ({why}); record it again") from None
         self._models[str(exchange.get("model", ""))] = None
+        self._tools = self._tools or bool(request.tools and not (isinstance(result, tuple) and result[0] == _NO_TOOLS))
         self._results.setdefault(request_key(request), []).append(result)
         self._by_messages.setdefault(_messages_key(request), request)
 
@@ -183,6 +186,11 @@ class ReplayLLM:
     def priced(self) -> bool:
         """Replies cost what they did when they were recorded, which the recording tells."""
         return True
+
+    @property
+    def tool_calling(self) -> bool | None:
+        """False if no tools were offered to the recorded model, or it refused them."""
+        return None if self._tools else False
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """The recorded reply.

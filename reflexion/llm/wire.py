@@ -33,6 +33,10 @@ class Dialect:
         self.tokens_field = tokens_field
         self.structured = True
         """Whether `response_format` with a JSON schema is accepted."""
+        self.tools = True
+        """Whether `tools` are accepted."""
+        self.tool_choice = True
+        """Whether `tool_choice` is."""
         self.dropped: set[str] = set()
         """Sampling parameters the model refuses to be told."""
 
@@ -86,6 +90,8 @@ def encode_request(request: ChatRequest, model: str, dialect: Dialect) -> dict[s
             body[name] = value
     if request.tools:
         body["tools"] = list(request.tools)
+        if request.tool_choice is not None and dialect.tool_choice:
+            body["tool_choice"] = request.tool_choice
     if request.json_schema is not None:
         if dialect.structured:
             body["response_format"] = {

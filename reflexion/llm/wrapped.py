@@ -45,6 +45,11 @@ class WrappedLLM:
         """The wrapped model's, if it tells."""
         return getattr(self._llm, "prompt_window", None)
 
+    @property
+    def tool_calling(self) -> bool | None:
+        """The wrapped model's, if it tells."""
+        return getattr(self._llm, "tool_calling", None)
+
     async def aclose(self) -> None:
         """Close the wrapped model."""
         await self._llm.aclose()

@@ -7,6 +7,7 @@ from typing import assert_type
 from flows.batch import batch_evaluation
 from flows.episode import EpisodeRun, episode
 from reflexion import Episode, Evaluation, Problem, ReflexionAgent, Sampling, Strategy
+from reflexion.actors import Environment, State, tool
 from reflexion.batch import BatchResult
 from reflexion.config import BatchParameters, EpisodeParameters
 from reflexion.telemetry import PerformanceMonitor
@@ -19,6 +20,26 @@ def agents() -> None:
     assert_type(agent.run_many([Problem(id="a", prompt="b"), "c"]), list[Episode])
     with ReflexionAgent(ScriptedLLM(["42"]), strategy=Strategy.NONE, sampling=Sampling(temperature=0.5)) as scripted:
         assert_type(scripted.run(Problem(id="a", prompt="b", answer="c")).solved, bool)
+
+
+def tools() -> None:
+    @tool(timeout=5)
+    def double(n: int) -> int:
+        """Twice a number."""
+        return 2 * n
+
+    class Coin:
+        def reset(self) -> State:
+            return State("A coin.")
+
+        def step(self, action: str) -> State:
+            return State("Heads.", reward=1.0, done=True)
+
+    assert_type(double(2), int)
+    environment: Environment = Coin()
+    environment.reset()
+    ReflexionAgent(tools=[double, "documents"], max_turns=5)
+    ReflexionAgent(actor="react").run(Problem(id="a", prompt="b", environment="mine:Coin"))
 
 
 async def async_agents() -> None:

@@ -110,7 +110,7 @@ def test_the_form_has_titles_bounds_and_choices(flow: RunnableFlow[..., Any]) ->
     assert all(field.get("title") or "$ref" in field for field in fields.values())
     assert schema["definitions"]["Strategy"]["title"]
     assert (fields["max_trials"]["minimum"], fields["max_trials"]["maximum"]) == (1, 100)
-    assert fields["actor"]["enum"] == ["direct", "cot"]
+    assert fields["actor"]["enum"] == ["direct", "cot", "react"]
     assert "reflexion" in json.dumps(schema["definitions"]["Strategy"])
     assert not {"api_key", "key", "password"} & fields.keys()
 

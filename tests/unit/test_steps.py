@@ -74,6 +74,11 @@ def test_what_does_not_shape_a_trial_is_not(same: StepCall) -> None:
     assert same.key == call().key
 
 
+def test_a_changed_copy_of_a_problem_has_a_digest_of_its_own() -> None:
+    digest = PROBLEM.digest
+    assert PROBLEM.model_copy(update={"prompt": "Another?"}).digest != digest == PROBLEM.model_copy().digest
+
+
 def test_steps_have_keys_of_their_own() -> None:
     assert len({call(step).key for step in ("trial", "evaluate", "reflect")}) == 3
 

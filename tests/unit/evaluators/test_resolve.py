@@ -35,7 +35,7 @@ def test_every_name_resolves_to_one_object(name: str) -> None:
     assert isinstance(evaluator, Evaluator) and evaluator.name == name
     assert resolve_evaluator(name, PROBLEM, judge=model) is evaluator
     assert resolve_evaluator(name, PROBLEM, judge=model, reveal_answers=True) is not evaluator
-    assert evaluator.expensive == (name in ("python", "judge"))
+    assert evaluator.expensive == (name in ("python", "judge", "generated"))
     assert evaluator.config["name"] == name
 
 

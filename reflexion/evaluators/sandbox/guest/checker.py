@@ -14,10 +14,11 @@ import collections
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any, cast
 
 from .channel import Channel, ChannelClosedError, MessageTooLargeError
-from .judging import Interruption, run_tests
+from .judging import Interruption, compiled, run_tests
 from .values import DecodeError, TooDeepError, decode, encode
 
 __all__ = ["Unmarshallable", "check"]
@@ -166,25 +167,24 @@ class Caller:
             return given[answer["same"]]
         return self._decode(answer.get("r"))
 
-    def names(self, names: list[str]) -> dict[str, Any]:
-        """What the solution has under these names, as far as tests may use it."""
+    def names(self, names: list[str], entry: str | None) -> tuple[dict[str, Any], Any]:
+        """What the solution has under these names, as far as tests may use it, and the function under test.
+
+        The function is an object that stays in the solver whatever it is; `_MISSING` when there is none.
+        """
+        answer = self._ask({"op": "names", "names": names, "entry": entry})
         found: dict[str, Any] = {}
-        for name, node in _mapping(self._ask({"op": "names", "names": names, "handles": False}).get("r")).items():
+        for name, node in _mapping(answer.get("r")).items():
             if name in names:
                 value = self._named(name, node)
                 if value is not _MISSING:
                     found[name] = value
-        return found
+        function = self._decode(answer.get("entry"))
+        return found, function if isinstance(function, Remote) else _MISSING
 
     def tests(self, tests: str | None, visible: list[str]) -> dict[str, Any]:
         """Let the solver run the tests itself."""
         return _mapping(self._ask({"op": "tests", "tests": tests, "visible": visible}).get("r"))
-
-    def entry(self, name: str) -> Any:
-        """The function under test, as an object that stays in the solver whatever it is."""
-        node = _mapping(self._ask({"op": "names", "names": [name], "handles": True}).get("r")).get(name)
-        value = self._decode(node)
-        return value if isinstance(value, Remote) else _MISSING
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -362,16 +362,15 @@ def check(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         if loaded is not None:
             return {**verdict, "load": {**_failure(_mapping(loaded)), "origin": "load"}}
         caller = Caller(channel)
-        entry = _MISSING
-        if job["entry_point"]:
-            entry = caller.entry(job["entry_point"])
-            if entry is _MISSING:
-                return {**verdict, "load": _missing(job["entry_point"])}
+        # Compiled once, for its names and for running it.
+        tests = compiled(job["tests"]) if job["tests"] and not job["in_process"] else None
+        namespace, entry = _namespace(job, tests, caller)
+        if job["entry_point"] and entry is _MISSING:
+            return {**verdict, "load": _missing(job["entry_point"])}
         if job["in_process"]:
             return {**verdict, **_plausible(caller.tests(job["tests"], job["visible"]), job)}
-        namespace = _namespace(job, caller, entry)
         # Judged one by one, so that what was found before the solver ended is not lost.
-        verdict["hidden"] = run_tests(job["tests"], [], namespace)["hidden"]
+        verdict["hidden"] = run_tests(tests, [], namespace)["hidden"]
         for test in job["visible"]:
             verdict["visible"] += run_tests(None, [test], namespace)["visible"]
     except (SolverGone, ChannelClosedError) as exc:
@@ -404,20 +403,25 @@ def _plausible(outcomes: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     return {"hidden": hidden, "visible": [outcome(v) for v in visible]}
 
 
-def _namespace(job: dict[str, Any], caller: Caller, entry: Any) -> dict[str, Any]:
-    """The names tests see: their own, the prompt's imports and helpers, then the solution's."""
+def _namespace(job: dict[str, Any], tests: CodeType | str | None, caller: Caller) -> tuple[dict[str, Any], Any]:
+    """The names tests see: their own, the prompt's imports and helpers, then the solution's; and its function."""
+    name = job["entry_point"]
+    if job["in_process"]:
+        return {}, caller.names([], name)[1] if name else _MISSING
     namespace: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
     prelude: dict[str, Any] = {}
     if job["prelude"]:
         exec(compile(job["prelude"], "<prompt>", "exec", dont_inherit=True), prelude)  # noqa: S102 - the dataset's code
     trusted = {k: v for k, v in prelude.items() if not k.startswith("__") and not _own_class(v)}
-    used = _names_used([job["tests"] or "", *job["visible"]])
-    wanted = sorted(used - trusted.keys() - vars(builtins).keys() - {job["entry_point"]})
+    used = _names_of(tests) if isinstance(tests, CodeType) else set[str]()
+    used |= _names_used(job["visible"])
+    wanted = sorted(n for n in used - trusted.keys() - vars(builtins).keys() - {name} if not n.startswith("__"))
     namespace |= {k: v for k, v in prelude.items() if not k.startswith("__")}
-    namespace |= caller.names(wanted)
-    if job["entry_point"]:
-        namespace[job["entry_point"]] = entry
-    return namespace
+    found, entry = caller.names(wanted, name) if wanted or name else ({}, _MISSING)
+    namespace |= found
+    if name:
+        namespace[name] = entry
+    return namespace, entry
 
 
 def _own_class(value: Any) -> bool:
@@ -427,6 +431,15 @@ def _own_class(value: Any) -> bool:
         and value.__module__ == "builtins"
         and getattr(builtins, value.__name__, None) is not value
     )
+
+
+def _names_of(code: CodeType) -> set[str]:
+    """All names in compiled tests; those of attributes among them, for which the solution is asked in vain."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names_of(constant)
+    return names
 
 
 def _names_used(sources: list[str]) -> set[str]:

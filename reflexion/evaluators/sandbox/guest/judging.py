@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from types import CodeType
 from typing import Any
 
-__all__ = ["SOLUTION", "Interruption", "describe_failure", "run_tests"]
+__all__ = ["SOLUTION", "Interruption", "compiled", "describe_failure", "run_tests"]
 
 SOLUTION = "<solution>"
 """File name of the solution in tracebacks."""
+_TESTS = "<tests>"
 _SHOWN = 300
 
 Outcome = dict[str, Any]
@@ -50,15 +52,26 @@ def _message(exc: BaseException) -> str:
         return ""
 
 
-def run_tests(tests: str | None, visible: list[str], namespace: dict[str, Any], code: str = "") -> dict[str, Any]:
+def compiled(tests: str) -> CodeType | str:
+    """The code of tests, or the tests themselves when they do not compile: running them will tell."""
+    try:
+        return compile(tests, _TESTS, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return tests
+
+
+def run_tests(
+    tests: CodeType | str | None, visible: list[str], namespace: dict[str, Any], code: str = ""
+) -> dict[str, Any]:
     """Run the hidden tests as a whole and each visible one by itself."""
     hidden = _outcome(tests, namespace, code) if tests else None
     return {"hidden": hidden, "visible": [_visible(test, namespace, code) for test in visible]}
 
 
-def _outcome(tests: str, namespace: dict[str, Any], code: str) -> Outcome:
+def _outcome(tests: CodeType | str, namespace: dict[str, Any], code: str) -> Outcome:
     try:
-        exec(compile(tests, "<tests>", "exec", dont_inherit=True), namespace)  # noqa: S102 - the dataset's own tests
+        run = compile(tests, _TESTS, "exec", dont_inherit=True) if isinstance(tests, str) else tests
+        exec(run, namespace)  # noqa: S102 - the dataset's own tests
     except Interruption:
         raise
     except BaseException as exc:  # noqa: BLE001 - whatever a test raises, it has failed
@@ -72,7 +85,7 @@ def _visible(test: str, namespace: dict[str, Any], code: str) -> Outcome:
         return _outcome(test, namespace, code)
     try:
         got, wanted = (
-            eval(compile(ast.Expression(side), "<tests>", "eval", dont_inherit=True), namespace)  # noqa: S307
+            eval(compile(ast.Expression(side), _TESTS, "eval", dont_inherit=True), namespace)  # noqa: S307
             for side in sides
         )
         if got == wanted:

@@ -74,9 +74,9 @@ class _Solver:
             self._channel.send({"e": self._exception(exc)})
 
     def _names(self, request: dict[str, Any]) -> Any:
-        namespace = self._module.__dict__
-        show = self._handle if request["handles"] else self._named
-        return {"r": {n: show(namespace[n]) for n in request["names"] if n in namespace}}
+        namespace, entry = self._module.__dict__, request["entry"]
+        found = {n: self._named(namespace[n]) for n in request["names"] if n in namespace}
+        return {"r": found, "entry": self._handle(namespace[entry]) if entry in namespace else None}
 
     def _named(self, value: Any) -> Any:
         if isinstance(value, type) and issubclass(value, BaseException):

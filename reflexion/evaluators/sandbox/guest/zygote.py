@@ -167,7 +167,7 @@ class _Zygote:
         if self._own_namespace is not None:
             os.close(self._own_namespace)
         layers = isolation.confine(self._plan, wall, scratch or isolation.SCRATCH, untrusted=True)
-        channel = Channel(sock, self._plan.message)
+        channel = Channel(sock, self._plan.message, private=True)
         channel.send(layers.as_message())
         os.write(told, b"1")
         os.close(told)
@@ -179,7 +179,7 @@ class _Zygote:
         host = Channel(self._host, 1 << 30)
         job = host.receive()
         isolation.confine(self._plan, wall + _PATIENCE, None, untrusted=False)
-        channel = Channel(sock, self._plan.message)
+        channel = Channel(sock, self._plan.message, private=True)
         layers = channel.receive()
         verdict = check(job, channel)
         Channel(self._host, 1 << 26).send({**verdict, "layers": layers})
