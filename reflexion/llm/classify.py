@@ -1,4 +1,4 @@
-"""From the SDK's errors to ours: what may be retried, what never is, and a message that helps.
+"""From an endpoint's errors and the SDK's to ours: what may be retried, what never is, and a message that helps.
 
 The SDK's exceptions are not chained: they hold the request with its headers, and endpoints echo keys.
 """
@@ -10,7 +10,9 @@ import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
 
 from reflexion.errors import (
     AuthenticationError,
@@ -22,11 +24,12 @@ from reflexion.errors import (
     RefusalError,
     RequestRejectedError,
 )
+from reflexion.llm.connections import HttpReply, NoConnectionError, WireError
 
 if TYPE_CHECKING:
     from openai import APIError, APIStatusError
 
-__all__ = ["classify", "redact", "retry_after", "status_error"]
+__all__ = ["classify", "redact", "reply_error", "retry_after", "status_error", "wire_error"]
 
 _REFUSALS = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
 _MODEL_UNKNOWN = frozenset({"model_not_found", "model_not_supported"})
@@ -93,6 +96,54 @@ def _told(error: APIStatusError) -> str:
     return "" if "html" in content_type else error.response.text
 
 
+def _noted(error: ReflexionError, code: Any, parameter: Any) -> ReflexionError:
+    """With the endpoint's own code and parameter as a note: what a rejected request was rejected for."""
+    if isinstance(error, RequestRejectedError):
+        error.add_note(f"code {code or 'none'}, parameter '{parameter or 'none'}'")
+    return error
+
+
+def reply_error(reply: HttpReply, where: str, model: str, api_key: str | None) -> ReflexionError:
+    """Our error for an answer whose status is 400 or more."""
+    content_type = reply.headers.get("content-type", "")
+    try:
+        body: Any = orjson.loads(reply.content)
+    except orjson.JSONDecodeError:
+        body = None
+    if isinstance(body, dict):
+        body = cast("dict[str, Any]", body).get("error") or body
+    fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    told = fields.get("message") or fields.get("detail") or fields.get("error") or (body if not fields else None)
+    if not told and "html" not in content_type:
+        told = reply.content[:2000].decode(errors="replace")
+    code = fields.get("code")
+    error = status_error(
+        reply.status,
+        code if isinstance(code, str) else None,
+        redact(str(told or ""), api_key),
+        where=where,
+        model=model,
+        wait=retry_after(reply.headers),
+    )
+    return _noted(error, code, fields.get("param"))
+
+
+def wire_error(error: WireError, where: str, api_key: str | None, *, known: bool) -> EndpointError:
+    """Our error for a connection that cannot be had or that broke."""
+    reason = redact(str(error), api_key)
+    if isinstance(error, NoConnectionError):
+        return _cannot_connect(where, reason, known)
+    return EndpointError(f"the connection to {where} broke ({reason})")
+
+
+def _cannot_connect(where: str, reason: str, known: bool) -> EndpointError:
+    return EndpointError(
+        f"cannot connect to {where} ({reason or 'connection refused'}). Check that the server runs, "
+        "and the URL in OPENAI_BASE_URL or --base-url",
+        unreachable=not known,
+    )
+
+
 def classify(error: APIError, where: str, model: str, api_key: str | None, *, known: bool) -> ReflexionError:
     """Our error for one of the SDK's.
 
@@ -108,7 +159,7 @@ def classify(error: APIError, where: str, model: str, api_key: str | None, *, kn
     if isinstance(error, openai.APITimeoutError):
         return CallTimeoutError(f"{where} did not answer in time")
     if isinstance(error, openai.APIStatusError):
-        return status_error(
+        ours = status_error(
             error.status_code,
             error.code,
             redact(_told(error), api_key),
@@ -116,14 +167,10 @@ def classify(error: APIError, where: str, model: str, api_key: str | None, *, kn
             model=model,
             wait=retry_after(error.response.headers),
         )
+        return _noted(ours, error.code, error.param)
     cause = error.__cause__
     # By name: SDK releases differ in the HTTP library they use, not in what it calls this error.
     if type(cause).__name__ == "ConnectError":
-        reason = redact(str(cause), api_key) or "connection refused"
-        return EndpointError(
-            f"cannot connect to {where} ({reason}). Check that the server runs, "
-            "and the URL in OPENAI_BASE_URL or --base-url",
-            unreachable=not known,
-        )
+        return _cannot_connect(where, redact(str(cause), api_key), known)
     reason = redact(f"{type(cause).__name__}: {cause}" if cause else str(error), api_key)
     return EndpointError(f"the connection to {where} broke ({reason})")

@@ -1,7 +1,8 @@
-"""`OpenAIChat`: Chat Completions over the official client, for OpenAI and every server that speaks it.
+"""`OpenAIChat`: Chat Completions, for OpenAI and every server that speaks it.
 
-One pooled client per endpoint, key and event loop, whatever the number of roles and models. The
-SDK's own retries are off: ours know what may be retried, tell what was, and are bounded in time.
+One pool of connections per endpoint, key and event loop, whatever the number of roles and models, and
+the official client where a request takes more than that. Its own retries are off: ours know what may be
+retried, tell what was, and are bounded in time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import orjson
 
 from reflexion.errors import (
     CallTimeoutError,
@@ -26,14 +29,13 @@ from reflexion.errors import (
 )
 from reflexion.llm.backoff import retry_after_failure
 from reflexion.llm.base import ChatReply, ChatRequest
+from reflexion.llm.classify import classify, reply_error, wire_error
+from reflexion.llm.connections import WireError
 from reflexion.llm.limits import Limiter, Outcome, limiter_for
 from reflexion.llm.pool import OPENAI_URL, Endpoint, answered, note_answer
 from reflexion.llm.prices import Pricer, price_list
 from reflexion.llm.wire import Dialect, ParsedReply, Tokens, encode_request, parse_reply, plain_usage
 from reflexion.types import Usage
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 __all__ = ["OpenAIChat"]
 
@@ -212,23 +214,22 @@ class OpenAIChat:
         """One request; a second one at once where the endpoint rejects a parameter we can do without."""
         if request.tools and not self._dialect.tools:
             raise ToolsRejectedError(f"{self._where} has no function calling for {self._model}")
-        client = await self._endpoint.client(self)
         while True:
             body = encode_request(request, self._model, self._dialect)
             try:
-                raw = await self._send(client, body, progress)
+                raw = await self._send(body, progress)
             except RequestRejectedError as error:
                 if not self._adapt(body, error):
                     raise
                 continue
             return parse_reply(raw.content, raw.content_type, self._where)
 
-    async def _send(self, client: AsyncOpenAI, body: dict[str, Any], progress: _Progress) -> _Raw:
+    async def _send(self, body: dict[str, Any], progress: _Progress) -> _Raw:
         async with self._slot(progress) as slot:
             progress.attempts += 1
             try:
                 async with asyncio.timeout(min(self._attempt_timeout, max(progress.left, 0.001))):
-                    return await self._post(client, body)
+                    return await self._post(body)
             except TimeoutError:
                 slot.outcome = "failed"
                 raise CallTimeoutError(
@@ -258,10 +259,30 @@ class OpenAIChat:
         finally:
             limiter.release(slot.outcome, slot.started or asked, slot.retry_after)
 
-    async def _post(self, client: AsyncOpenAI, body: dict[str, Any]) -> _Raw:
+    async def _post(self, body: dict[str, Any]) -> _Raw:
+        connections = self._endpoint.connections(self)
+        if connections is None:
+            return await self._post_by_sdk(body)
+        try:
+            content = orjson.dumps(body)
+        except TypeError as error:
+            raise RequestRejectedError(f"the request cannot be sent: {type(error).__name__}") from None
+        try:
+            reply = await connections.post(f"{self._endpoint.path}/chat/completions", content)
+        except WireError as error:
+            raise wire_error(error, self._where, self._endpoint.key, known=answered(self._where)) from None
+        if 300 <= reply.status < 400:
+            return await self._post_by_sdk(body)  # it follows redirects
+        note_answer(self._where)
+        if reply.status >= 400:
+            # From nothing: what the endpoint echoes is redacted, and no chain may lead to it.
+            raise reply_error(reply, self._where, self._model, self._endpoint.key) from None
+        return _Raw(reply.content, reply.headers.get("content-type", "").lower())
+
+    async def _post_by_sdk(self, body: dict[str, Any]) -> _Raw:
+        client = await self._endpoint.client(self)
         import openai
 
-        from reflexion.llm.classify import classify
         from reflexion.llm.transport import http_module
 
         try:
@@ -272,10 +293,7 @@ class OpenAIChat:
             known = answered(self._where)
             if isinstance(error, openai.APIStatusError):
                 note_answer(self._where)
-            ours = classify(error, self._where, self._model, self._endpoint.key, known=known)
-            if isinstance(ours, RequestRejectedError):
-                ours.add_note(_parameter(error))
-            raise ours from None
+            raise classify(error, self._where, self._model, self._endpoint.key, known=known) from None
         except (UnicodeError, ValueError) as error:
             raise RequestRejectedError(f"the request cannot be sent: {type(error).__name__}") from None
         note_answer(self._where)
@@ -319,9 +337,3 @@ class _Slot:
         self.outcome: Outcome = "ok"
         self.started = 0.0
         self.retry_after: float | None = None
-
-
-def _parameter(error: Any) -> str:
-    """The endpoint's own code and parameter, as a note: what a rejected request was rejected for."""
-    code, parameter = getattr(error, "code", None), getattr(error, "param", None)
-    return f"code {code or 'none'}, parameter '{parameter or 'none'}'"

@@ -1,20 +1,26 @@
-"""One `AsyncOpenAI` per endpoint, key and event loop, shared by everything that speaks to it."""
+"""The clients of an endpoint, one per key and event loop, shared by everything that speaks to it.
+
+Chat completions go over connections of their own; the SDK's client, `AsyncOpenAI`, does all else, and
+chat completions too where a proxy, a redirect or a URL with more to it than a path asks for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import weakref
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from reflexion.errors import ConfigurationError
+from reflexion.llm.connections import Connections
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["OPENAI_URL", "Endpoint", "answered", "note_answer", "public_url"]
+__all__ = ["OPENAI_URL", "PROXIES", "Endpoint", "answered", "note_answer", "public_url"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 """Where requests go when no base URL is given."""
@@ -56,10 +62,23 @@ def _checked_key(key: str | None, where: str) -> str:
     return key
 
 
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+"""Variables, in either case, that name a proxy."""
+
+
 class _Pooled:
-    def __init__(self, client: AsyncOpenAI) -> None:
-        self.client = client
+    """What the users of an endpoint share; each part is made when it is first needed."""
+
+    def __init__(self) -> None:
+        self.client: AsyncOpenAI | None = None
+        self.connections: Connections | None = None
         self.users: set[int] = set()
+
+    async def aclose(self) -> None:
+        if self.connections is not None:
+            await self.connections.aclose()
+        if self.client is not None:
+            await self.client.close()
 
 
 _pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], _Pooled]] = (
@@ -100,19 +119,61 @@ class Endpoint:
 
     async def client(self, user: object) -> AsyncOpenAI:
         """The pooled client of the running event loop; `user` holds it until it lets go."""
-        pool = _pools.setdefault(asyncio.get_running_loop(), {})
-        pooled = pool.get((self._url, self.key))
-        if pooled is None:
+        pooled = self._pooled(user)
+        if pooled.client is None:
             # Loading the SDK takes a second: not on the event loop.
             await asyncio.to_thread(import_module, "openai")
-            pooled = pool.get((self._url, self.key))
-        if pooled is None:
-            pooled = pool[self._url, self.key] = _Pooled(self._new_client())
-        pooled.users.add(id(user))
+        if pooled.client is None:
+            pooled.client = self._new_client()
         return pooled.client
 
+    def connections(self, user: object) -> Connections | None:
+        """The pooled connections of the running event loop, held as the client is; None: use the client."""
+        if not self._plain:
+            return None
+        pooled = self._pooled(user)
+        if pooled.connections is None:
+            parts = urlsplit(self._url)
+            tls = parts.scheme == "https"
+            assert parts.hostname is not None
+            pooled.connections = Connections(
+                parts.hostname, parts.port or (443 if tls else 80), tls=tls, headers=self._headers()
+            )
+        return pooled.connections
+
+    @cached_property
+    def path(self) -> str:
+        """Path of the endpoint, without a trailing slash."""
+        return quote(urlsplit(self._url).path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
+
+    @cached_property
+    def _plain(self) -> bool:
+        parts = urlsplit(self._url)
+        more = parts.username is not None or parts.query or not (parts.hostname or "").isascii()
+        return not more and not any(os.environ.get(name) or os.environ.get(name.lower()) for name in PROXIES)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {
+            "Authorization": f"Bearer {self.key}",
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "reflexion-on-prefect",
+        }
+        for header, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
+            value = os.environ.get(variable, "").strip()
+            if value.isascii() and value.isprintable() and value:
+                headers[header] = value
+        return headers
+
+    def _pooled(self, user: object) -> _Pooled:
+        pool = _pools.setdefault(asyncio.get_running_loop(), {})
+        pooled = pool.setdefault((self._url, self.key), _Pooled())
+        pooled.users.add(id(user))
+        return pooled
+
     async def let_go(self, user: object) -> None:
-        """Close the pooled client unless others still use it."""
+        """Close what is pooled unless others still use it."""
         pool = _pools.get(asyncio.get_running_loop(), {})
         pooled = pool.get((self._url, self.key))
         if pooled is None or id(user) not in pooled.users:
@@ -120,7 +181,7 @@ class Endpoint:
         pooled.users.discard(id(user))
         if not pooled.users:
             del pool[self._url, self.key]
-            await pooled.client.close()
+            await pooled.aclose()
 
     def _new_client(self) -> AsyncOpenAI:
         import openai

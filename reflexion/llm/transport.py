@@ -6,12 +6,12 @@ import os
 from importlib import import_module
 from typing import Any
 
+from reflexion.llm.pool import PROXIES
+
 __all__ = ["http_module", "sharded_transport"]
 
 SHARD = 12
 """Requests under way in one pool before another pool is opened."""
-
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 def http_module() -> Any:
@@ -34,7 +34,7 @@ def sharded_transport(limits: Any) -> Any:
     Returns:
         None where the environment names a proxy: the HTTP library's own transport knows how to use it.
     """
-    if any(os.environ.get(name) or os.environ.get(name.lower()) for name in _PROXIES):
+    if any(os.environ.get(name) or os.environ.get(name.lower()) for name in PROXIES):
         return None
     http = http_module()
 

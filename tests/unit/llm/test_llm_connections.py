@@ -1,0 +1,217 @@
+"""Our own connections: every way a server may frame an answer, and every way it may go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from reflexion.llm.connections import Connections, NoConnectionError, WireError
+from reflexion.llm.openai import OpenAIChat
+from reflexion.llm.pool import Endpoint
+from reflexion.testing import HttpReply, ScriptedEndpoint
+from tests.unit.llm.test_llm_openai import ASK
+from tests.waiting import wait_until
+
+
+class Server:
+    """A socket that reads a request and writes whatever bytes it is told, in the pieces it is told."""
+
+    def __init__(self, *pieces: bytes, close: bool = False) -> None:
+        self.pieces, self.close = pieces, close
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.under_way: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.under_way.add(task)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                self.requests.append(head + await reader.readexactly(length))
+                for piece in self.pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0.002)
+                if self.close:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def connected(server: Server) -> AsyncGenerator[Connections]:
+    listening = await asyncio.start_server(server, "127.0.0.1", 0)
+    connections = Connections("127.0.0.1", listening.sockets[0].getsockname()[1], tls=False, headers={"X-A": "b"})
+    try:
+        yield connections
+    finally:
+        await connections.aclose()
+        listening.close()
+        await asyncio.wait_for(asyncio.gather(*server.under_way), 10)
+        await listening.wait_closed()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "close", "kept"),
+    [
+        ((OK + b"Content-Length: 5\r\n\r\nhello",), False, True),
+        ((OK[:9], OK[9:] + b"content-LENGTH:  5 \r", b"\n\r\nhel", b"lo"), False, True),
+        (
+            (CHUNKED + b"3\r\nhel\r\n", b"2;x=y\r\nlo\r\n0\r\n", b"A: b\r\n\r\n"),
+            False,
+            True,
+        ),
+        ((OK + b"\r\nhel", b"lo"), True, False),
+        ((OK + b"Connection: close\r\nContent-Length: 5\r\n\r\nhello",), True, False),
+        ((b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",), True, False),
+        ((b"HTTP/1.1 103 Early\r\nA: b\r\n\r\n" + OK, b"Content-Length: 5\r\n\r\nhello"), False, True),
+        ((OK + b"Content-Length: 5\r\n\r\nhello and more",), False, False),
+        (
+            (
+                OK + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n19\r\n",
+                gzip.compress(b"hello"),
+                b"\r\n0\r\n\r\n",
+            ),
+            False,
+            True,
+        ),
+    ],
+)
+async def test_answers_are_read_however_they_are_framed(pieces: tuple[bytes, ...], close: bool, kept: bool) -> None:
+    server = Server(*pieces, close=close)
+    async with connected(server) as connections:
+        for _ in range(2):
+            reply = await connections.post("/v1/x", b"{}")
+            assert (reply.status, reply.content) == (200, b"hello")
+    assert server.connections == (1 if kept else 2)
+    host = server.requests[0].split(b"Host: ")[1].split(b"\r\n")[0]
+    assert server.requests == [
+        b"POST /v1/x HTTP/1.1\r\nHost: %s\r\nX-A: b\r\nContent-Length: 2\r\n\r\n{}" % host for _ in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "why"),
+    [
+        ((), "without an answer"),
+        ((OK + b"Content-Length: 5\r\n\r\nhel",), "in the middle"),
+        ((CHUNKED + b"3\r\nhel\r\n",), "in the middle"),
+        ((CHUNKED + b"2\r\nhello\r\n0\r\n\r\n",), "longer than it says"),
+        ((CHUNKED + b"zz\r\n0\r\n\r\n",), "not an answer"),
+        ((b"SSH-2.0-OpenSSH\r\n\r\n",), "something else than a status"),
+        ((OK + b"no colon\r\n\r\n",), "no colon"),
+        ((OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",), "two lengths"),
+        ((OK + b"Content-Length: -5\r\n\r\nhello",), "not a number"),
+        ((OK + b"Content-Length: 99999999999\r\n\r\nhello",), "too long"),
+        ((OK + b"Content-Encoding: br\r\nContent-Length: 5\r\n\r\nhello",), "not asked for"),
+        ((OK + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",), "not an answer"),
+        ((OK + b"A: " + b"b" * 70_000,), "does not end"),
+    ],
+)
+async def test_what_is_no_answer_is_an_error_and_the_connection_is_not_used_again(
+    pieces: tuple[bytes, ...], why: str
+) -> None:
+    server = Server(*pieces, close=True)
+    async with connected(server) as connections:
+        for _ in range(2):
+            with pytest.raises(WireError, match=why):
+                await connections.post("/v1/x", b"{}")
+    assert server.connections == 2
+
+
+async def test_requests_at_a_time_have_connections_of_their_own_and_share_them_later() -> None:
+    server = Server(b"", OK + b"Content-Length: 2\r\n\r\nok")
+    async with connected(server) as connections:
+        for _ in range(3):
+            replies = await asyncio.gather(*(connections.post("/", b"{}") for _ in range(5)))
+            assert [r.content for r in replies] == [b"ok"] * 5
+    assert server.connections == 5
+
+
+async def test_a_request_that_is_given_up_takes_its_connection_with_it() -> None:
+    server = Server()
+    async with connected(server) as connections:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await connections.post("/", b"{}")
+        server.pieces = (OK + b"Content-Length: 2\r\n\r\nok",)
+        assert (await connections.post("/", b"{}")).content == b"ok"
+    assert server.connections == 2
+
+
+async def test_connections_that_are_old_are_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(OK + b"Content-Length: 2\r\n\r\nok")
+    async with connected(server) as connections:
+        await connections.post("/", b"{}")
+        monkeypatch.setattr("reflexion.llm.connections.KEPT_SECONDS", -1.0)
+        await connections.post("/", b"{}")
+    assert server.connections == 2
+
+
+async def test_connections_the_server_closed_meanwhile_are_not_used_again() -> None:
+    server = Server(OK + b"Content-Length: 2\r\n\r\nok", close=True)
+    async with connected(server) as connections:
+        await connections.post("/", b"{}")
+        await wait_until(lambda: connections._idle[0].closed)
+        await connections.post("/", b"{}")
+    assert server.connections == 2
+
+
+async def test_nobody_there_is_told_apart() -> None:
+    async with connected(Server()) as connections:
+        pass
+    with pytest.raises(NoConnectionError):
+        await connections.post("/", b"{}")
+
+
+class Elsewhere(ScriptedEndpoint):
+    """An endpoint that has moved: it answers with a redirect to where it is now."""
+
+    async def respond(self, method, target, headers, raw):
+        if target.startswith("/old"):
+            self.moved = getattr(self, "moved", 0) + 1
+            return HttpReply(307, b"", {"location": f"{self.url}/chat/completions"})
+        return await super().respond(method, target, headers, raw)
+
+
+async def test_redirects_are_followed() -> None:
+    async with Elsewhere() as endpoint:
+        llm = OpenAIChat("m", endpoint.url.replace("/v1", "/old"), "k")
+        assert (await llm.chat(ASK)).text == "41"
+        await llm.aclose()
+    assert endpoint.moved == 2  # ours saw it and left it to the client
+
+
+async def test_a_proxy_and_credentials_in_the_url_are_the_clients_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ScriptedEndpoint() as endpoint:
+        llm = OpenAIChat("m", endpoint.url.replace("://", "://user:word@"), "k")
+        assert (await llm.chat(ASK)).text == "41"
+        await llm.aclose()
+    assert Endpoint("http://127.0.0.1:1/v1?x=y", "k").connections(llm) is None
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    assert Endpoint("https://example.com/v1", "k").connections(llm) is None
+
+
+async def test_certificates_are_checked(tmp_path) -> None:
+    endpoint = Endpoint("https://127.0.0.1:1/v1", "k")
+    connections = endpoint.connections(endpoint)
+    assert connections is not None
+    with pytest.raises(NoConnectionError):
+        await connections.post("/v1", b"{}")
+    assert connections._context is not None and connections._context.check_hostname
+    await endpoint.let_go(endpoint)
