@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from reflexion import errors
+from reflexion._collector import calm_collector
 from reflexion.config import BatchParameters, EpisodeParameters
 from reflexion.errors import RunFailedError, StorageError
 from reflexion.loop import run_episode
@@ -235,6 +236,7 @@ async def execute_batch(
             progress.started(folder, plan.total, done)
         try:
             run = await stack.enter_async_context(runner(session))
+            stack.enter_context(calm_collector())
             await _work(plan, session, run, parameters, progress)
             plan.finished = plan.stopped is None
         finally:

@@ -3,13 +3,14 @@
 Recording a task run costs more than most steps. Sharing one takes that price off each step and gives
 nothing up: every item has its own cache entry (the same key and store as a step with a task run of its
 own), its own retries, and its own line in the task run's record, which Prefect keeps in the state's
-message. An item's result is there as soon as that item is done.
+message. No step waits for others: a task run takes in steps while it is under way, each begins as it
+comes, and its result is there as soon as it is done.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import contextvars
 import random
 import time
 from collections.abc import AsyncGenerator
@@ -33,11 +34,14 @@ from tasks.records import CACHED, COMPLETED, MESSAGE_LIMIT, StepRecord, item_siz
 
 __all__ = ["CACHED_PER_TASK_RUN", "BulkRunner", "Item", "bulk_runs"]
 
-LINGER = 0.02
-"""Seconds a ready step waits for others of its kind."""
+OPEN_SECONDS = 0.5
+"""Seconds a task run takes in steps of its kind. Only its record waits for it, no step does."""
+
+CACHED_OPEN_SECONDS = 5.0
+"""As long for steps answered from the cache: they are on record there too, so theirs can wait longer."""
 
 CACHED_PER_TASK_RUN = 256
-"""Steps answered from the cache that share a record; they wait for nothing, so it can be large."""
+"""Steps answered from the cache that share a record."""
 
 RETRIES, RETRY_DELAYS = 2, (1.0, 5.0)
 """As for a step with a task run of its own, see `tasks.steps`."""
@@ -66,16 +70,51 @@ class Item:
 class Wave:
     """The steps that share one task run. A plain object, which Prefect does not walk through."""
 
-    def __init__(self, runner: BulkRunner, items: list[Item], *, cached: bool) -> None:
-        self.runner, self.items, self.cached = runner, items, cached
+    def __init__(self, runner: BulkRunner, step: StepName, *, cached: bool) -> None:
+        self.runner, self.step, self.cached = runner, step, cached
+        self.items: list[Item] = []
+        self._begun: contextvars.Context | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = asyncio.Event()
+
+    def join(self, item: Item) -> None:
+        """Take in a step; it begins at once, or with the task run if that has not begun."""
+        self.items.append(item)
+        if self._begun is not None and not self.cached:
+            self._launch(item, self._begun)
+
+    def close(self) -> None:
+        """Take in no more: the task run ends with the last step it has."""
+        self._closed.set()
+
+    def _launch(self, item: Item, context: contextvars.Context) -> None:
+        # Inside the task run, as far as Prefect and its loggers can tell.
+        step = asyncio.get_running_loop().create_task(self.runner.carry_out(item), context=context.copy())
+        self._tasks.append(step)
+
+    async def carry_out(self) -> bool:
+        """Carry out the steps until the wave is closed and the last of them is done; whether it went well."""
+        self._begun = contextvars.copy_context()
+        if not self.cached:
+            for item in self.items:
+                self._launch(item, self._begun)
+        try:
+            await self._closed.wait()
+            ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        except asyncio.CancelledError:
+            for step in self._tasks:
+                step.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            raise
+        return all(end is None for end in ends) and not all(item.error for item in self.items)
 
 
 def wave_name() -> str:
-    """Name of a shared task run: step, first problem and number of steps."""
+    """Name of a shared task run: step, first problem and the most steps it may have."""
     wave = prefect.runtime.task_run.parameters["wave"]
     assert isinstance(wave, Wave)
-    first = wave.items[0].call
-    return f"{first.step}:{first.attempt.problem.id} x{len(wave.items)}"
+    most = CACHED_PER_TASK_RUN if wave.cached else wave.runner.size
+    return f"{wave.step}:{wave.items[0].call.attempt.problem.id} x{most}"
 
 
 def _bulk(name: StepName) -> Task[[Wave], Any]:
@@ -89,12 +128,9 @@ def _bulk(name: StepName) -> Task[[Wave], Any]:
     )
     async def wave_task(wave: Wave) -> State[None]:
         base = time.time()
-        bugs: list[BaseException] = []
-        if not wave.cached:
-            ends = await asyncio.gather(*(wave.runner.carry_out(item) for item in wave.items), return_exceptions=True)
-            bugs = [end for end in ends if end is not None]
+        well = await wave.carry_out()
         message = write_message([item.record() for item in wave.items], base)
-        if bugs or all(item.error for item in wave.items):
+        if not well:
             return Failed(message=message)
         return Completed(name=CACHED if wave.cached else COMPLETED, message=message)
 
@@ -110,7 +146,7 @@ BULK_TASKS: dict[StepName, Task[[Wave], Any]] = {
 
 
 class BulkRunner:
-    """Collects ready steps by kind and carries each collection out as one task run.
+    """Puts ready steps of one kind into shared task runs.
 
     Args:
         size: steps that share a task run at most.
@@ -119,28 +155,22 @@ class BulkRunner:
 
     def __init__(self, session: Session, size: int, made: MadeRuns | None = None) -> None:
         self._cached = CachedSteps(session.cache, session.ttl) if session.cache is not None else None
-        self._size = size
-        self._waiting: dict[StepName, list[Item]] = {}
-        self._timers: dict[StepName, asyncio.TimerHandle] = {}
-        self._ledger: dict[StepName, list[Item]] = {}
+        self.size = size
+        self._waves: dict[tuple[StepName, bool], tuple[Wave, asyncio.TimerHandle]] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
         self.made = made or MadeRuns()
 
     async def __call__(self, call: StepCall) -> StepOutput | None:
-        """Carry out one step together with others of its kind."""
+        """Carry out one step in a task run it shares with others of its kind."""
         if self._cached is not None and call.cacheable:
             item = Item(call)
             item.output = await self._cached.look_up(call)
             if item.output is not None:
-                self._note_cached(item)
+                item.seconds = time.time() - item.started
+                self._join(item, cached=True)
                 return item.output
         future: asyncio.Future[StepOutput | None] = asyncio.get_running_loop().create_future()
-        queue = self._waiting.setdefault(call.step, [])
-        queue.append(Item(call, future))
-        if _is_full(queue, self._size):
-            self._send(call.step)
-        elif call.step not in self._timers:
-            self._timers[call.step] = asyncio.get_running_loop().call_later(LINGER, self._send, call.step)
+        self._join(Item(call, future), cached=False)
         return await future
 
     async def carry_out(self, item: Item) -> None:
@@ -174,54 +204,54 @@ class BulkRunner:
     async def _compute(self, call: StepCall) -> StepOutput | None:
         return await perform(call) if self._cached is None or not call.cacheable else await self._cached.output(call)
 
-    def _note_cached(self, item: Item) -> None:
-        item.seconds = time.time() - item.started
-        step = item.call.step
-        ledger = self._ledger.setdefault(step, [])
-        ledger.append(item)
-        if _is_full(ledger, CACHED_PER_TASK_RUN):
-            self._send_cached(step)
+    def _join(self, item: Item, *, cached: bool) -> None:
+        kind = (item.call.step, cached)
+        if kind not in self._waves:
+            wave = Wave(self, item.call.step, cached=cached)
+            seconds = CACHED_OPEN_SECONDS if cached else OPEN_SECONDS
+            timer = asyncio.get_running_loop().call_later(seconds, self._close, kind)
+            self._waves[kind] = wave, timer
+            wave.join(item)
+            self._start(wave)
+        else:
+            wave = self._waves[kind][0]
+            wave.join(item)
+        if _is_full(wave.items, CACHED_PER_TASK_RUN if cached else self.size):
+            self._close(kind)
 
-    def _send(self, step: StepName) -> None:
-        timer = self._timers.pop(step, None)
-        if timer is not None:
-            timer.cancel()
-        items = self._waiting.pop(step, [])
-        if items:
-            self._start(step, Wave(self, items, cached=False))
+    def _close(self, kind: tuple[StepName, bool]) -> None:
+        wave, timer = self._waves.pop(kind)
+        timer.cancel()
+        wave.close()
 
-    def _send_cached(self, step: StepName) -> None:
-        items = self._ledger.pop(step, [])
-        if items:
-            self._start(step, Wave(self, items, cached=True))
-
-    def _start(self, step: StepName, wave: Wave) -> None:
+    def _start(self, wave: Wave) -> None:
         self.made.task_runs += 1
-        run = asyncio.ensure_future(BULK_TASKS[step](wave))
+        run = asyncio.ensure_future(BULK_TASKS[wave.step](wave))
         self._under_way.add(run)
-        run.add_done_callback(self._ended)
+        run.add_done_callback(lambda run: self._ended(run, wave))
 
-    def _ended(self, run: asyncio.Task[Any]) -> None:
+    def _ended(self, run: asyncio.Task[Any], wave: Wave) -> None:
         self._under_way.discard(run)
-        with contextlib.suppress(asyncio.CancelledError):
-            run.exception()  # told to the items' waiters already
+        error = None if run.cancelled() else run.exception()
+        for item in wave.items:
+            # Steps tell of their own ends; these were never begun, since their task run was not.
+            if item.future is not None and not item.future.done():
+                _settle(item.future, error or asyncio.CancelledError())
         context = FlowRunContext.get()
         if context is not None:
             context.run_results.clear()
 
     async def drain(self) -> None:
         """Record what is left, and wait for the task runs under way."""
-        for step in list(self._ledger):
-            self._send_cached(step)
+        for kind in list(self._waves):
+            self._close(kind)
         while self._under_way:
             await asyncio.wait(self._under_way)
 
     def cancel(self) -> None:
         """Stop the task runs under way and those not begun: nobody waits for them any more."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        self._waiting.clear()
+        for kind in list(self._waves):
+            self._close(kind)
         for run in self._under_way:
             run.cancel()
 
