@@ -6,7 +6,8 @@ one table, checks the performance targets, and writes JSON that a later run can 
 
     python benchmarks/run_all.py                                   # a short run without peers
     python benchmarks/run_all.py --problems 1000 --peers all       # the figures of the README
-    python benchmarks/run_all.py --sizes 1000,10000,50000          # how cost grows with size
+    python benchmarks/run_all.py --only sizes --sizes 100,1000,10000,50000 --latency 20
+                                                                   # how cost grows with size
     python benchmarks/run_all.py --compare earlier.json
 
 Ratios within one run mean something; absolute figures belong to the machine.
@@ -56,13 +57,16 @@ def main() -> int:
         endpoint_process(latency=options.latency / 1000) as endpoint,
     ):
         bench = Bench(options, endpoint, Path(scratch), rows)
-        bench.peers()
-        bench.ours()
-        bench.sizes()
+        if options.only in (None, "rows"):
+            bench.peers()
+            bench.ours()
+        if options.only in (None, "sizes"):
+            bench.sizes()
     figures = derived(rows, options)
-    if not options.no_startup:
+    if not options.no_startup and options.only in (None, "startup"):
         figures["first_call_ratio"] = first_call_ratio()
-        figures["monitor_share"] = monitor_share(rows)
+        if any(row["calls"] and row["name"].startswith("ours") for row in rows):
+            figures["monitor_share"] = monitor_share(rows)
     result = {"machine": machine(), "options": {k: str(v) for k, v in vars(options).items()}, "rows": rows}
     result["figures"] = figures
     print(table(rows))
@@ -84,11 +88,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prefect-problems", type=int, default=None, help="of plain Prefect, which is slow")
     parser.add_argument("--concurrency", type=int, default=100)
     parser.add_argument("--latency", type=float, default=200.0, help="milliseconds a call takes")
-    parser.add_argument("--granularity", type=int, default=16, help="steps per task run in bulk")
+    parser.add_argument("--granularity", type=int, default=64, help="steps per task run in bulk")
     parser.add_argument("--peers", default="", help="all, or some of " + ", ".join(REQUIREMENTS))
     parser.add_argument("--peer-python", action="append", default=[], metavar="PEER=PYTHON")
     parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "reflexion-benchmarks")
     parser.add_argument("--sizes", default="", help="also in bulk at these numbers of problems: 1000,10000,50000")
+    parser.add_argument("--only", choices=("rows", "sizes", "startup"), default=None, help="this part alone")
     parser.add_argument("--no-startup", action="store_true", help="leave the start-up times out")
     parser.add_argument("--suites", action="store_true", help="run the pytest-benchmark suites too")
     parser.add_argument("--json", type=Path, default=Path("benchmark-results/latest.json"))
@@ -186,25 +191,28 @@ class Bench:
                 "targets": figures.get("targets", []),
             }
         )
+        # A long run that is stopped has told this much.
+        print(table(self.rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
 
 
 def derived(rows: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, float]:
     """The figures that goals are about, as far as this run has them."""
     rate = {row["name"]: row["episodes_per_minute"] for row in rows}
-    bulk = rate[f"ours, bulk {options.granularity}"]
+    bulk = f"ours, bulk {options.granularity}"
     own = [row for row in rows if row["name"].startswith("ours")]
-    figures = {
-        "cached_per_minute": rate[f"ours, bulk {options.granularity}, all cached"],
-        "peak_mb": max(row["peak_mb"] for row in own),
-        "lost": float(sum(row["lost"] for row in own)),
-    }
-    for name, key, figure in (
-        ("plain Prefect", "per_step_vs_prefect", rate["ours, a task run per step"]),
-        ("inspect", "bulk_vs_inspect", bulk),
-        ("langgraph", "bulk_vs_langgraph", bulk),
+    figures: dict[str, float] = {}
+    if own:
+        figures["peak_mb"] = max(row["peak_mb"] for row in own)
+        figures["lost"] = float(sum(row["lost"] for row in own))
+    if f"{bulk}, all cached" in rate:
+        figures["cached_per_minute"] = rate[f"{bulk}, all cached"]
+    for key, ours, theirs in (
+        ("per_step_vs_prefect", "ours, a task run per step", "plain Prefect"),
+        ("bulk_vs_inspect", bulk, "inspect"),
+        ("bulk_vs_langgraph", bulk, "langgraph"),
     ):
-        if name in rate:
-            figures[key] = figure / rate[name]
+        if ours in rate and theirs in rate:
+            figures[key] = rate[ours] / rate[theirs]
     sized = {row["problems"]: row["client_ms"] + row["server_ms"] for row in own if row["name"].endswith("problems")}
     if 1000 in sized and max(sized) > 1000:
         figures["size_ratio"] = sized[max(sized)] / sized[1000]

@@ -25,7 +25,6 @@ def calm_collector() -> Generator[None]:
     global _under_way, _before  # noqa: PLW0603 - the collector is the process's, too
     if not _under_way:
         _before = gc.get_threshold()
-        gc.collect()
         gc.freeze()
         gc.set_threshold(_ALLOCATIONS, *_before[1:])
     _under_way += 1

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import prefect.runtime.task_run
@@ -71,7 +72,8 @@ class Wave:
     """The steps that share one task run. A plain object, which Prefect does not walk through."""
 
     def __init__(self, runner: BulkRunner, step: StepName, *, cached: bool) -> None:
-        self.runner, self.step, self.cached = runner, step, cached
+        self.runner, self.cached = runner, cached
+        self.step: StepName = step
         self.items: list[Item] = []
         self._begun: contextvars.Context | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -228,10 +230,13 @@ class BulkRunner:
         self.made.task_runs += 1
         run = asyncio.ensure_future(BULK_TASKS[wave.step](wave))
         self._under_way.add(run)
-        run.add_done_callback(lambda run: self._ended(run, wave))
+        run.add_done_callback(partial(self._ended, wave))
 
-    def _ended(self, run: asyncio.Task[Any], wave: Wave) -> None:
+    def _ended(self, wave: Wave, run: asyncio.Task[Any]) -> None:
         self._under_way.discard(run)
+        kind = (wave.step, wave.cached)
+        if kind in self._waves and self._waves[kind][0] is wave:
+            self._close(kind)  # Prefect could not begin it: nobody may join it any more
         error = None if run.cancelled() else run.exception()
         for item in wave.items:
             # Steps tell of their own ends; these were never begun, since their task run was not.

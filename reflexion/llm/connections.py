@@ -16,8 +16,8 @@ from typing import NamedTuple, cast
 
 __all__ = ["Connections", "HttpReply", "NoConnectionError", "WireError"]
 
-KEPT_SECONDS = 5.0
-"""Seconds an idle connection is used again: servers close theirs after five or more."""
+KEPT_SECONDS = 4.0
+"""Seconds an idle connection may be used again: servers close theirs after five or more."""
 
 _MAX_HEAD = 64 * 1024
 _MAX_BODY = 256 * 2**20
