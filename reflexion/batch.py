@@ -9,7 +9,14 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -237,6 +244,7 @@ async def execute_batch(
         try:
             run = await stack.enter_async_context(runner(session))
             stack.enter_context(calm_collector())
+            await _look_ahead(plan, session, run, progress)
             await _work(plan, session, run, parameters, progress)
             plan.finished = plan.stopped is None
         finally:
@@ -307,6 +315,27 @@ def _peak(sampler: ProcessSampler) -> float | None:
     return sampler.peak / MEGABYTE if sampler.peak is not None else None
 
 
+def _put_on_record(plan: Plan, session: Session, progress: Progress | None, episode: Episode) -> None:
+    plan.folder.append(episode)
+    for observer in session.runtime.observers:
+        record = getattr(observer, "record_episode", None)
+        if record is not None:
+            record(episode)
+    if progress is not None:
+        progress.finished(episode)
+
+
+async def _look_ahead(plan: Plan, session: Session, runner: Runner, progress: Progress | None) -> None:
+    from reflexion.lookahead import TakesDoneSteps, episodes_from_cache
+
+    if session.cache is None or not isinstance(runner, TakesDoneSteps):
+        return
+    async with aclosing(episodes_from_cache(plan.left(), session)) as found:
+        async for episode, steps in found:
+            runner.note(steps)
+            _put_on_record(plan, session, progress, episode)
+
+
 async def _work(
     plan: Plan, session: Session, runner: Runner, parameters: BatchParameters, progress: Progress | None
 ) -> None:
@@ -339,13 +368,7 @@ async def _work(
                 plan.stopped = plan.stopped or episode.error
                 plan.folder.append(episode)  # the trials it made before the budget ran out were paid for
                 return
-            plan.folder.append(episode)
-            for observer in session.runtime.observers:
-                record = getattr(observer, "record_episode", None)
-                if record is not None:
-                    record(episode)
-            if progress is not None:
-                progress.finished(episode)
+            _put_on_record(plan, session, progress, episode)
 
     workers = parameters.concurrency or session.concurrency or ADAPTIVE_EPISODES
     try:

@@ -13,7 +13,7 @@ import asyncio
 import contextvars
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from prefect.states import Completed, Failed
 
 from reflexion.direct import CachedSteps
 from reflexion.errors import ReflexionError, RetryableError
+from reflexion.lookahead import DoneStep
 from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
@@ -49,7 +50,7 @@ RETRIES, RETRY_DELAYS = 2, (1.0, 5.0)
 
 
 class Item:
-    """One step in a shared task run, and what became of it."""
+    """One step in a shared task run, and what became of it; without a future it is done already."""
 
     __slots__ = ("call", "error", "future", "output", "runs", "seconds", "started")
 
@@ -82,7 +83,7 @@ class Wave:
     def join(self, item: Item) -> None:
         """Take in a step; it begins at once, or with the task run if that has not begun."""
         self.items.append(item)
-        if self._begun is not None and not self.cached:
+        if self._begun is not None:
             self._launch(item, self._begun)
 
     def close(self) -> None:
@@ -90,6 +91,8 @@ class Wave:
         self._closed.set()
 
     def _launch(self, item: Item, context: contextvars.Context) -> None:
+        if item.future is None:
+            return  # it is done already
         # Inside the task run, as far as Prefect and its loggers can tell.
         step = asyncio.get_running_loop().create_task(self.runner.carry_out(item), context=context.copy())
         self._tasks.append(step)
@@ -97,9 +100,8 @@ class Wave:
     async def carry_out(self) -> bool:
         """Carry out the steps until the wave is closed and the last of them is done; whether it went well."""
         self._begun = contextvars.copy_context()
-        if not self.cached:
-            for item in self.items:
-                self._launch(item, self._begun)
+        for item in self.items:
+            self._launch(item, self._begun)
         try:
             await self._closed.wait()
             ends = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -174,6 +176,15 @@ class BulkRunner:
         future: asyncio.Future[StepOutput | None] = asyncio.get_running_loop().create_future()
         self._join(Item(call, future), cached=False)
         return await future
+
+    def note(self, steps: Sequence[DoneStep]) -> None:
+        """Put steps on record that are done already."""
+        for step in steps:
+            item = Item(step.call)
+            item.output, item.started, item.seconds = step.output, step.started, step.seconds
+            cached = step.output is not None and step.output.cached
+            item.runs = 0 if cached else 1
+            self._join(item, cached=cached)
 
     async def carry_out(self, item: Item) -> None:
         """Carry out one item, with retries of its own; its waiter is told at once."""
