@@ -333,6 +333,9 @@ async def _look_ahead(plan: Plan, session: Session, runner: Runner, progress: Pr
     async with aclosing(episodes_from_cache(plan.left(), session)) as found:
         async for episode, steps in found:
             runner.note(steps)
+            key = (episode.problem_id, episode.repeat)
+            if plan.folder.recorded(*key):
+                episode = carry_over(next(plan.folder.episodes([key])), episode)  # noqa: PLW2901
             _put_on_record(plan, session, progress, episode)
 
 

@@ -86,13 +86,16 @@ class CachedSteps:
             await self._cache.record((entry,), ())
         return output
 
-    async def output(self, call: StepCall) -> StepOutput:
+    async def output(self, call: StepCall, *, looked_up: bool = False) -> StepOutput:
         """The output from the cache, from whoever computes the same step right now, or computed.
+
+        Args:
+            looked_up: whether the caller just found it missing, so that the first look can be left out.
 
         Raises:
             RetryableError, PermanentError: as the step raises them.
         """
-        if (known := await self.look_up(call)) is not None:
+        if not looked_up and (known := await self.look_up(call)) is not None:
             return known
         computed: StepOutput | None = None
 

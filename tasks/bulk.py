@@ -215,7 +215,9 @@ class BulkRunner:
             item.seconds = time.time() - item.started
 
     async def _compute(self, call: StepCall) -> StepOutput | None:
-        return await perform(call) if self._cached is None or not call.cacheable else await self._cached.output(call)
+        if self._cached is None or not call.cacheable:
+            return await perform(call)
+        return await self._cached.output(call, looked_up=True)
 
     def _join(self, item: Item, *, cached: bool) -> None:
         kind = (item.call.step, cached)
