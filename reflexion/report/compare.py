@@ -50,6 +50,11 @@ class Figures(Frozen):
     episodes_per_minute: float | None
 
     @property
+    def whole_tokens(self) -> int:
+        """Tokens it would have taken without the cache."""
+        return self.tokens + self.tokens_saved
+
+    @property
     def whole_cost_usd(self) -> float | None:
         """US dollars it would have cost without the cache; None: a model's price is unknown."""
         known = self.cost_usd is not None and self.cost_saved_usd is not None
@@ -108,7 +113,7 @@ class Comparison(Frozen):
             _row("cost, US dollars", a.cost_usd, b.cost_usd, "{:.4f}", "{:+.4f}"),
             _row("cost without the cache", a.whole_cost_usd, b.whole_cost_usd, "{:.4f}", "{:+.4f}"),
             _row("tokens", a.tokens, b.tokens, "{:,}", "{:+,}"),
-            _row("tokens without the cache", *(f.tokens + f.tokens_saved for f in (a, b)), "{:,}", "{:+,}"),
+            _row("tokens without the cache", a.whole_tokens, b.whole_tokens, "{:,}", "{:+,}"),
             _row("LLM calls", a.llm_calls, b.llm_calls, "{:,}", "{:+,}"),
             _row("cache hits", a.cache_hit_rate, b.cache_hit_rate, "{:.1%}", "{:+.1%}"),
             _row("wall time, s", a.wall_seconds, b.wall_seconds, "{:,.1f}", "{:+,.1f}"),
