@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from cyclopts import Group, Parameter
 
-from flows.commands.options import LOOP, RUN, BatchOptions, CacheOptions, ModelOptions, option, parameters_from
+from flows.commands.options import LOOP, RUN, BatchOptions, CacheOptions, ModelOptions, flag, option, parameters_from
 from flows.console import BatchProgress, print_result
 from reflexion._files import storage_errors
 from reflexion.batch import BatchResult, check_batch, execute_batch
@@ -49,19 +49,25 @@ def evaluate(
         str | None,
         option("Several strategies on the same problems, in one table and report: none,reflexion; or: all.", LOOP),
     ] = None,
-    direct: Annotated[bool, Parameter(negative="", help="Run in this process, without Prefect.", group=RUN)] = False,
+    direct: Annotated[bool, flag("Run in this process, without Prefect.", RUN)] = False,
     fail_under: Annotated[
         float | None,
         Parameter(help="Exit with 3 when the pass rate (of the best strategy) is below: 0.8.", group=OUTPUT),
     ] = None,
     junit: Annotated[Path | None, Parameter(help="Also write JUnit XML to this file.", group=OUTPUT)] = None,
-    json: Annotated[bool, Parameter(negative="", help="Print the summary as JSON.", group=OUTPUT)] = False,
-    verbose: Annotated[bool, Parameter(negative="", help="Show Prefect's log.", group=OUTPUT)] = False,
+    json: Annotated[bool, flag("Print the figures as one JSON object, and nothing else on stdout.", OUTPUT)] = False,
+    verbose: Annotated[bool, flag("Show Prefect's log.", OUTPUT)] = False,
 ) -> int:
     """Run a dataset through the loop and write the run's folder.
 
-    Each step is a Prefect task run, unless --direct is given. The folder, runs/NAME, has every episode
-    (episodes.jsonl), the figures (summary.json) and a page to look at (report.html).
+    Each step is a Prefect task run, unless --direct is given. The folder, runs/NAME, has every
+    episode (episodes.jsonl), the figures (summary.json) and a page to look at (report.html).
+
+    For example:
+
+    - reflexion eval starter --llm local --limit 4
+    - reflexion eval humaneval --llm gpt-4o-mini --strategies none,reflexion
+    - reflexion eval q.csv --map prompt=question --where level=hard --repeat 5
     """
     from flows.cli import EXIT_GATE
 

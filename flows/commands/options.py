@@ -14,7 +14,7 @@ from reflexion.config import VARIABLES, has_password
 from reflexion.errors import ConfigurationError
 from reflexion.session import describe_validation
 
-__all__ = ["BatchOptions", "CacheOptions", "ModelOptions", "parameters_from"]
+__all__ = ["BatchOptions", "CacheOptions", "ModelOptions", "flag", "option", "parameters_from"]
 
 M = TypeVar("M", bound=BaseModel)
 DATA, RUN, LOOP, MODEL, CACHE, MEMORY, LIMITS = (
@@ -28,7 +28,14 @@ Evictions = Literal["oldest", "least_used", "least_useful"]
 
 def option(text: str, group: Group, *names: str) -> Parameter:
     """An option with its help text."""
-    return Parameter(name=names or None, help=text, group=group)
+    return Parameter(name=names or None, help=text, group=group, negative="")
+
+
+def flag(text: str, group: Group | None = None) -> Parameter:
+    """An option without a value: it is off unless given, which its help need not say."""
+    if group is None:  # a group of None would hide it
+        return Parameter(help=text, negative="", show_default=False)
+    return Parameter(help=text, group=group, negative="", show_default=False)
 
 
 @Parameter(name="*")
@@ -60,7 +67,7 @@ class ModelOptions:
     tool_timeout: Annotated[float, option("Seconds one call of a tool may take.", LOOP)] = 10.0
     omega: Annotated[int, option("Lessons a trial sees at most (the paper's Ω).", LOOP)] = 3
     transfer: Annotated[int, option("Lessons of similar problems a trial sees at most.", LOOP)] = 0
-    reveal_answers: Annotated[bool, option("Let feedback show the reference answer.", LOOP)] = False
+    reveal_answers: Annotated[bool, flag("Let feedback show the reference answer.", LOOP)] = False
     prompt_tokens: Annotated[int | None, option("Tokens of one prompt at most.", LOOP)] = None
     evaluation_timeout: Annotated[float | None, option("Seconds an answer's tests may take.", LOOP)] = None
 
@@ -72,8 +79,8 @@ class CacheOptions:
 
     cache: Annotated[str | None, option("URL of the step cache: a folder, redis://…", CACHE)] = None
     ttl: Annotated[str | None, option("Time to live: 7d, or trial=1d,reflect=30d.", CACHE)] = None
-    refresh: Annotated[bool, option("Compute again what is cached.", CACHE)] = False
-    no_cache: Annotated[bool, Parameter(negative="", help="Neither read nor write the cache.", group=CACHE)] = False
+    refresh: Annotated[bool, flag("Compute again what is cached.", CACHE)] = False
+    no_cache: Annotated[bool, flag("Neither read nor write the cache.", CACHE)] = False
 
 
 @Parameter(name="*")
@@ -86,9 +93,7 @@ class BatchOptions:
     where: Annotated[
         list[str] | None, option("Only problems for which this holds: level=hard, id~^HumanEval/1, type!=x.", DATA)
     ] = None
-    shuffle: Annotated[
-        bool, Parameter(negative="", help="Shuffle the problems, by --seed (0 if none is given).", group=DATA)
-    ] = False
+    shuffle: Annotated[bool, flag("Shuffle the problems, by --seed (0 if none is given).", DATA)] = False
     offset: Annotated[int, option("Problems skipped at the start.", DATA)] = 0
     limit: Annotated[int | None, option("Problems at most, the first of those left.", DATA)] = None
     map: Annotated[
@@ -111,7 +116,7 @@ class BatchOptions:
     max_cost: Annotated[float | None, option("US dollars the run may spend.", LIMITS)] = None
     max_tokens: Annotated[int | None, option("Tokens the run may spend.", LIMITS)] = None
     reflect_batch: Annotated[int, option("Reflections drawn by one call at most.", LOOP)] = 1
-    batch_api: Annotated[bool, Parameter(negative="", help="Ask through half-price batch jobs.", group=MODEL)] = False
+    batch_api: Annotated[bool, flag("Ask through half-price batch jobs.", MODEL)] = False
     record: Annotated[str | None, option("File every exchange with the model is written to.", MODEL)] = None
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from flows.commands.options import flag
 from reflexion._files import storage_errors
 from reflexion.errors import ConfigurationError
 from reflexion.report import compare_runs, to_junit, write_report
@@ -22,7 +23,8 @@ def report(
     /,
     *,
     others: Annotated[
-        list[str] | None, Parameter(help="A further run whose learning curve is drawn beside it; repeatable.")
+        list[str] | None,
+        Parameter(negative="", help="A further run whose learning curve is drawn beside it; repeatable."),
     ] = None,
     junit: Annotated[Path | None, Parameter(help="Also write JUnit XML of the run to this file.")] = None,
 ) -> int:
@@ -44,13 +46,11 @@ def compare(
     b: Annotated[str, Parameter(help="Name or folder of the run in question.")],
     /,
     *,
-    fail_on_regression: Annotated[
-        bool, Parameter(negative="", help="Exit with 3 when B does not solve what A solved.")
-    ] = False,
+    fail_on_regression: Annotated[bool, flag("Exit with 3 when B does not solve what A solved.")] = False,
     junit: Annotated[
         Path | None, Parameter(help="Also write JUnit XML to this file: regressions are its failures.")
     ] = None,
-    json: Annotated[bool, Parameter(negative="", help="Print the comparison as JSON.")] = False,
+    json: Annotated[bool, flag("Print the comparison as JSON.")] = False,
 ) -> int:
     """Compare two runs: solved only in one of them, McNemar's test, cost and speed.
 

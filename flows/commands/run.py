@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.options import CacheOptions, ModelOptions, parameters_from
+from flows.commands.options import CacheOptions, ModelOptions, flag, parameters_from
 from reflexion.config import EpisodeParameters
 from reflexion.types import Episode, Outcome
 
@@ -22,8 +22,8 @@ def run(
     answer: Annotated[str | None, Parameter(help="Reference answer; else the judging model decides.")] = None,
     model: ModelOptions | None = None,
     cache: CacheOptions | None = None,
-    prefect: Annotated[bool, Parameter(negative="", help="Make it a Prefect flow run.")] = False,
-    json: Annotated[bool, Parameter(negative="", help="Print the episode as JSON.")] = False,
+    prefect: Annotated[bool, flag("Make it a Prefect flow run.")] = False,
+    json: Annotated[bool, flag("Print the episode as JSON.")] = False,
 ) -> int:
     """Work on one problem and show its trials."""
     from flows.cli import EXIT_FAILED

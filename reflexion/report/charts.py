@@ -6,6 +6,7 @@ plot serves light, dark and paper; and it needs no script and no network in the 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from reflexion.telemetry.summary import Summary
 __all__ = ["Chart", "bars", "charts_of", "concurrency_chart", "learning_curve", "stacked_bars"]
 
 _COLOURS = 6
+_FEW = 6
 _CLASSES_SHOWN = 8
 
 OUTCOMES = {
@@ -70,6 +72,7 @@ def _draw(
         legend_font_size=13,
         value_font_size=12,
         no_data_font_size=16,
+        title_font_size=13,
         opacity="1",
         stroke_opacity="1",
         stroke_width="2",
@@ -92,6 +95,8 @@ def _draw(
         margin_bottom=30 if several and "x_title" in options else 8,
         **options,
     )
+    if kind in ("Bar", "StackedBar") and (top := _highest(kind, series)) <= _FEW:
+        chart.y_labels = range(top + 1)  # counts: pygal would divide one into tenths
     chart.uuid = id  # pygal would draw a new random one each time
     if labels:
         chart.x_labels = list(labels)
@@ -99,6 +104,12 @@ def _draw(
         chart.add(name, list(values))
     chart.add_xml_filter(_without_scripts)
     return chart.render(is_unicode=True)
+
+
+def _highest(kind: str, series: Mapping[str, Sequence[Any]]) -> int:
+    columns = list(zip(*series.values(), strict=True))
+    sums = [sum(column) if kind == "StackedBar" else max(column) for column in columns]
+    return max(1, math.ceil(max(sums, default=1)))
 
 
 def _pygal() -> tuple[Any, Any]:
@@ -193,10 +204,11 @@ def bars(
     text: str,
     counts: Mapping[str, float],
     *,
+    what: str = "kind",
     form: str = "{:,.0f}",
     colours: Mapping[str, str] | None = None,
 ) -> Chart:
-    """A horizontal bar for each count, in their order from the top."""
+    """A horizontal bar for each count, in their order from the top; `what` names what they are of."""
     plain = "var(--plot-0)"
     # Horizontal bars are drawn from the bottom up; the largest belongs on top.
     names = list(counts)
@@ -215,7 +227,7 @@ def bars(
         truncate_label=30,
     )
     rows = [[name, form.format(number)] for name, number in counts.items()]
-    return Chart(id, title, text, svg, ["", "number"], rows)
+    return Chart(id, title, text, svg, [what, "number"], rows)
 
 
 def stacked_bars(
@@ -225,19 +237,20 @@ def stacked_bars(
     names: Sequence[str],
     series: Mapping[str, Sequence[float]],
     *,
+    what: str = "kind",
     colours: Sequence[str] = (),
 ) -> Chart:
-    """A bar for each name, made of the parts of each series."""
+    """A bar for each name, made of the parts of each series; `what` says what the names are of."""
     form = "{:,.0f}".format
     svg = _draw("StackedBar", id, series, names, value_formatter=form, truncate_label=30, colours=colours)
     rows = [[name, *(f"{values[n]:,.0f}" for values in series.values())] for n, name in enumerate(names)]
-    return Chart(id, title, text, svg, ["", *series], rows)
+    return Chart(id, title, text, svg, [what, *series], rows)
 
 
 def _outcomes(s: Summary) -> Chart:
     counts = {"solved": s.solved, "failed": s.failed, "error": s.errors, "not run": s.not_run}
     text = f"{s.solved} of {s.episodes} episodes were solved."
-    return bars("outcomes", "Outcomes", text, counts, colours=OUTCOMES)
+    return bars("outcomes", "Outcomes", text, counts, what="outcome", colours=OUTCOMES)
 
 
 def _failures(failures: Mapping[str, int]) -> Chart:
@@ -246,7 +259,7 @@ def _failures(failures: Mapping[str, int]) -> Chart:
     if rest := sum(number for _, number in ranked[_CLASSES_SHOWN:]):
         shown["others"] = rest
     text = f"The most frequent reason was {ranked[0][0]}, in {ranked[0][1]} of {sum(failures.values())} episodes."
-    return bars("failures", "Why episodes were not solved", text, shown)
+    return bars("failures", "Why episodes were not solved", text, shown, what="reason")
 
 
 def _response_times(s: Summary, times: Sequence[int]) -> Chart:
@@ -280,14 +293,16 @@ def _tokens(s: Summary) -> Chart:
         [name, f"{u.usage.prompt:,}", f"{u.usage.completion:,}", f"{u.usage.calls:,}"]
         for name, u in zip(names, s.usage, strict=True)
     ]
-    return Chart("tokens", "Tokens by role and model", text, svg, ["", "prompt", "completion", "calls"], rows)
+    return Chart(
+        "tokens", "Tokens by role and model", text, svg, ["role and model", "prompt", "completion", "calls"], rows
+    )
 
 
 def _money(s: Summary) -> Chart:
     costs = {f"{u.role}: {u.model}": u.usage.cost_usd for u in s.usage if u.usage.cost_usd is not None}
     saved = "an unknown sum" if s.cost_saved_usd is None else f"${s.cost_saved_usd:.4f}"
     text = f"${s.cost_usd:.4f} were spent; the cache saved {saved}."
-    return bars("money", "US dollars by role and model", text, costs, form="{:.3g}")
+    return bars("money", "US dollars by role and model", text, costs, what="role and model", form="{:.3g}")
 
 
 def _cache(s: Summary) -> Chart:
@@ -313,7 +328,7 @@ def _agreement(id: str, title: str, found: Agreement) -> Chart:
     )
     right, wrong = OUTCOMES["solved"], OUTCOMES["failed"]
     colours = dict(zip(counts, (right, wrong, right, wrong), strict=True))
-    return bars(id, title, text, counts, colours=colours)
+    return bars(id, title, text, counts, what="verdict", colours=colours)
 
 
 def concurrency_chart(changes: Sequence[Mapping[str, Any]]) -> Chart | None:

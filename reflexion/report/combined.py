@@ -66,13 +66,15 @@ def combined_charts(ablation: Ablation) -> list[Chart]:
     }
     best = max(runs, key=lambda run: run.summary.solved)
     text = f"{best.strategy} solved most: {best.summary.solved} of {best.summary.episodes} episodes."
-    charts.append(stacked_bars("outcomes", "Outcomes by strategy", text, names, outcomes, colours=_COLOURS))
+    charts.append(
+        stacked_bars("outcomes", "Outcomes by strategy", text, names, outcomes, what="strategy", colours=_COLOURS)
+    )
     tokens = {run.strategy.value: float(run.tokens) for run in runs}
     text = "What each strategy takes by itself: steps that the cache answered are counted as if they were not."
-    charts.append(bars("tokens", "Tokens by strategy", text, tokens))
+    charts.append(bars("tokens", "Tokens by strategy", text, tokens, what="strategy"))
     if any(run.cost_usd for run in runs):
         costs = {run.strategy.value: run.cost_usd for run in runs if run.cost_usd is not None}
-        charts.append(bars("money", "US dollars by strategy", text, costs, form="{:.3g}"))
+        charts.append(bars("money", "US dollars by strategy", text, costs, what="strategy", form="{:.3g}"))
     return charts
 
 

@@ -9,11 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from reflexion.report import write_report
-from reflexion.types import Outcome
+from reflexion.types import Episode, Outcome
 from tests.unit.report.runs import HOSTILE, episode, make_run
+
+TURNS = (
+    {"turn": 0, "observation": "You stand before a door.", "reward": 0.0, "done": False},
+    {"turn": 1, "thought": HOSTILE, "tool": "search", "arguments": {"title": "Emme"}, "observation": "A river."},
+    {
+        "turn": 2,
+        "action": "open door",
+        "observation": "Error: it is shut",
+        "failed": True,
+        "reward": 0.5,
+        "done": True,
+    },
+    {"turn": 3, "answer": "The Emme"},
+)
+
+
+def acting(plain: Episode) -> Episode:
+    """The episode, its only trial made in turns."""
+    return plain.model_copy(update={"trials": (plain.trials[0].model_copy(update={"trajectory": TURNS}),)})
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +46,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         episode("broken", Outcome.ERROR),
         episode("easy-0", repeat=1),
         episode(HOSTILE, answer=HOSTILE, feedback=HOSTILE, outcome=Outcome.FAILED, trials=2),
+        acting(episode("acts", feedback="")),
     ]
     return write_report(make_run(root, "demo-run", episodes)).as_uri()
 
@@ -51,22 +72,22 @@ def visible_rows(page: Page) -> list[str]:
 
 
 def test_the_table_is_filtered_sorted_and_paged(page: Page) -> None:
-    expect(page.locator("#count")).to_have_text("93 of 93 episodes")
+    expect(page.locator("#count")).to_have_text("94 of 94 episodes")
     assert len(visible_rows(page)) == 50
     page.get_by_role("button", name="Next").click()
     expect(page.locator("#page")).to_have_text("Page 2 of 2")
-    assert len(visible_rows(page)) == 43
+    assert len(visible_rows(page)) == 44
     expect(page.get_by_role("button", name="Next")).to_be_disabled()
 
     page.get_by_role("combobox", name="Outcome").select_option("failed")
-    expect(page.locator("#count")).to_have_text("11 of 93 episodes")
+    expect(page.locator("#count")).to_have_text("11 of 94 episodes")
     expect(page.locator("#page")).to_have_text("Page 1 of 1")
     page.get_by_role("searchbox", name="Text").fill("LOST-3")
-    expect(page.locator("#count")).to_have_text("1 of 93 episodes")
+    expect(page.locator("#count")).to_have_text("1 of 94 episodes")
     page.get_by_role("button", name="Clear").click()
-    expect(page.locator("#count")).to_have_text("93 of 93 episodes")
+    expect(page.locator("#count")).to_have_text("94 of 94 episodes")
     page.get_by_role("combobox", name="Solved at").select_option("3")
-    expect(page.locator("#count")).to_have_text("20 of 93 episodes")
+    expect(page.locator("#count")).to_have_text("20 of 94 episodes")
     page.get_by_role("button", name="Clear").click()
     page.get_by_role("combobox", name="Failure").select_option("EndpointError")
     assert visible_rows(page) == ["broken"]
@@ -82,11 +103,11 @@ def test_the_table_is_filtered_sorted_and_paged(page: Page) -> None:
 
 def test_text_is_searched_in_what_models_wrote_but_not_in_the_names_of_fields(page: Page) -> None:
     page.get_by_role("searchbox", name="Text").fill("f(2) gave 3")
-    expect(page.locator("#count")).to_have_text("31 of 93 episodes")
+    expect(page.locator("#count")).to_have_text("31 of 94 episodes")
     page.get_by_role("searchbox", name="Text").fill("feedback")
-    expect(page.locator("#count")).to_have_text("0 of 93 episodes")
+    expect(page.locator("#count")).to_have_text("0 of 94 episodes")
     page.get_by_role("searchbox", name="Text").fill("<script>")
-    expect(page.locator("#count")).to_have_text("1 of 93 episodes")
+    expect(page.locator("#count")).to_have_text("2 of 94 episodes")
 
 
 def test_an_episode_opens_into_trials_feedback_reflections_and_changes(page: Page) -> None:
@@ -98,7 +119,7 @@ def test_an_episode_opens_into_trials_feedback_reflections_and_changes(page: Pag
     )
     opener.click()
     expect(opener).to_have_attribute("aria-expanded", "true")
-    assert page.locator(".trial h4").all_inner_texts() == [
+    assert page.locator(".trial h3").all_inner_texts() == [
         "Trial 1: failed, AssertionError",
         "Trial 2: failed, AssertionError",
         "Trial 3: passed",
@@ -110,7 +131,7 @@ def test_an_episode_opens_into_trials_feedback_reflections_and_changes(page: Pag
     assert second.locator(".removed").all_inner_texts() == ["-    return x + 1"]
     assert second.locator(".added").all_inner_texts() == ["+    return x + 2"]
     opener.click()
-    expect(page.locator(".trial h4").first).to_be_hidden()
+    expect(page.locator(".trial h3").first).to_be_hidden()
 
 
 def test_a_link_to_an_episode_opens_it(page: Page) -> None:
@@ -118,13 +139,13 @@ def test_a_link_to_an_episode_opens_it(page: Page) -> None:
     page.get_by_role("button", name="lost-9").click()
     page.reload()
     expect(page.get_by_role("button", name="lost-9")).to_be_focused()
-    expect(page.locator(".trial h4")).to_have_count(3)
+    expect(page.locator(".trial h3")).to_have_count(3)
     expect(page.locator("#page")).to_have_text("Page 2 of 2")
 
 
 def test_a_reply_with_a_script_shows_as_text(page: Page) -> None:
     page.get_by_role("searchbox", name="Text").fill("owned")
-    page.get_by_role("button", name=HOSTILE).click()
+    page.get_by_role("button", name=HOSTILE).first.click()
     expect(page.get_by_label("Trial 1, answer")).to_have_text(HOSTILE)
     expect(page.get_by_label("Trial 1, feedback")).to_have_text(HOSTILE)
     expect(page).to_have_title("demo-run: Reflexion run")
@@ -149,7 +170,7 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("searchbox", name="Text")).to_be_focused()
     page.keyboard.type("broken")
-    expect(page.locator("#count")).to_have_text("1 of 93 episodes")
+    expect(page.locator("#count")).to_have_text("1 of 94 episodes")
     page.get_by_role("button", name="broken").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_label("Error", exact=True)).to_have_text("the endpoint answered 500")
@@ -191,6 +212,40 @@ CONTRAST = """() => {
   return poor;
 }"""
 """Texts whose contrast with their ground is below 4.5 to 1, the AA level of WCAG 2."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_to_mend(page: Page, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.get_by_role("searchbox", name="Text").fill("acts")
+    page.get_by_role("button", name="acts").click()
+    for table in page.get_by_text("As a table").all():
+        table.click()
+    found = Axe().run(page).response
+    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in found["violations"]] == []
+    assert len(found["passes"]) > 40
+
+
+def test_what_an_acting_model_did_is_told_turn_by_turn(page: Page) -> None:
+    page.get_by_role("searchbox", name="Text").fill("acts")
+    page.get_by_role("button", name="acts").click()
+    turns = page.get_by_role("list", name="Trial 1, turns").get_by_role("listitem")
+    assert [turn.locator(".turn").inner_text() for turn in turns.all()] == ["Start", "Turn 1", "Turn 2", "Turn 3"]
+    expect(turns.nth(1).locator(".thought")).to_have_text(HOSTILE)
+    expect(turns.nth(1).locator("code")).to_have_text('search({"title":"Emme"})')
+    expect(page.get_by_role("region", name="Trial 1, turn 1, observation")).to_have_text("A river.")
+    expect(page.get_by_role("region", name="Trial 1, turn 2, observation, failed")).to_have_text("Error: it is shut")
+    expect(turns.nth(2).locator("code")).to_have_text("open door")
+    expect(turns.nth(2)).to_contain_text("reward 0.5, the world has ended")
+    expect(turns.nth(3)).to_contain_text("Answer: The Emme")
+
+
+def test_all_episodes_of_a_page_are_opened_at_once(page: Page) -> None:
+    page.get_by_role("combobox", name="Solved at").select_option("3")
+    page.get_by_role("button", name="Open all on this page").click()
+    expect(page.locator(".trial h3")).to_have_count(60)
+    page.get_by_role("button", name="Close all on this page").click()
+    expect(page.locator(".trial h3")).to_have_count(0)
 
 
 def test_contrast_in_light_and_in_dark(page: Page) -> None:

@@ -96,3 +96,6 @@ def test_every_option_is_in_the_help(command: Command) -> None:
     shown = command("eval", "--help").out
     for option in ("where", "limit", "offset", "shuffle", "shuffle-seed", "map", "repeat", "strategies", "fail-under"):
         assert f"--{option}" in shown
+    assert "default: False" not in shown
+    compared = command("compare", "--help").out
+    assert all(f"--{option}" in compared for option in ("fail-on-regression", "junit", "json"))

@@ -140,7 +140,7 @@
   }
 
   function block(title, text, label) {
-    return [el("h5", {}, title), el("pre", { tabindex: 0, role: "region", "aria-label": label }, text)];
+    return [el("h4", {}, title), el("pre", { tabindex: 0, role: "region", "aria-label": label }, text)];
   }
 
   function facts(output) {
@@ -186,15 +186,15 @@
     const verdict = trial.evaluation, reflection = trial.reflection, label = `Trial ${trial.index}`;
     const result = verdict ? (verdict.passed ? "passed" : `failed${verdict.failure_class ? `, ${verdict.failure_class}` : ""}`) : "not judged";
     const node = el("section", { class: `trial ${verdict ? (verdict.passed ? "solved" : "failed") : ""}`, "aria-label": label },
-      el("h4", {}, `${label}: ${result}`), el("p", { class: "meta" }, facts(trial)));
+      el("h3", {}, `${label}: ${result}`), el("p", { class: "meta" }, facts(trial)));
     if (trial.lessons?.length) {
-      node.append(el("h5", {}, "Lessons it saw"), el("ul", {}, ...trial.lessons.map((text) => el("li", {}, text))));
+      node.append(el("h4", {}, "Lessons it saw"), el("ul", {}, ...trial.lessons.map((text) => el("li", {}, text))));
     }
-    if (trial.trajectory?.length) node.append(el("h5", {}, "Turns"), turnsOf(trial.trajectory, label));
+    if (trial.trajectory?.length) node.append(el("h4", {}, "Turns"), turnsOf(trial.trajectory, label));
     if (trial.error) node.append(...block("No usable answer", trial.error, `${label}, error`));
     else node.append(...block("Answer", trial.answer, `${label}, answer`));
     if (trial.same_as) node.append(el("p", { class: "meta" }, `The same answer as in trial ${trial.same_as}.`));
-    if (trial.diff) node.append(el("h5", {}, `Changed since trial ${trial.index - 1}`), diff(trial.diff, `${label}, changes`));
+    if (trial.diff) node.append(el("h4", {}, `Changed since trial ${trial.index - 1}`), diff(trial.diff, `${label}, changes`));
     if (verdict) {
       const visible = verdict.visible_passed === undefined ? "" : ` · visible tests ${verdict.visible_passed ? "passed" : "failed"}`;
       if (verdict.feedback) node.append(...block("Feedback", verdict.feedback, `${label}, feedback`));
