@@ -192,7 +192,7 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
 def learning_curve(summary: Summary) -> str:
     """Episodes solved by each trial, as Markdown."""
     lines = [f"## {summary.dataset} · {summary.llm} · {summary.strategy}", ""]
-    lines += ["| solved by | episodes | share | |", "|---|---|---|---|"]
+    lines += ["| solved by | episodes | share | curve |", "|---|---|---|---|"]
     for trial, count in enumerate(summary.solved_by_trial, 1):
         share = count / summary.episodes if summary.episodes else 0.0
         lines.append(f"| trial {trial} | {count} of {summary.episodes} | {share:.1%} | {'█' * round(20 * share)} |")

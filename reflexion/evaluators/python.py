@@ -109,6 +109,8 @@ class PythonTests(BaseEvaluator):
             "visible_passed": sum(o.passed for o in seen),
             "cpu_seconds": round(report.cpu_seconds, 4),
         }
+        if not job.tests:
+            details["hidden"] = False  # nothing to hold the visible tests against
         if report.in_process:
             details["in_process"] = True
         more: dict[str, Any] = {"visible_passed": visible_passed, "details": details}

@@ -191,6 +191,7 @@ def charts_of(summary: Summary, tally: Tally) -> list[Chart]:
         charts.append(_cache(summary))
     for id, title, agreement in (
         ("visible-tests", "Visible tests against hidden tests", tally.visible),
+        ("generated-tests", "The model's own tests against hidden tests", tally.generated),
         ("judge", "Judge against reference answers", tally.judged),
     ):
         if agreement.total:

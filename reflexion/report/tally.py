@@ -62,6 +62,7 @@ class Tally:
         self.times = [0] * (len(BOUNDS) + 1)
         self.failures: dict[str, int] = {}
         self.visible = Agreement()
+        self.generated = Agreement()
         self.judged = Agreement()
 
     def add(self, episode: Episode) -> None:
@@ -76,8 +77,9 @@ class Tally:
             verdict = trial.evaluation
             if verdict is None:
                 continue
-            if verdict.visible_passed is not None:
-                self.visible.add(verdict.visible_passed, verdict.passed)
+            if verdict.visible_passed is not None and verdict.details.get("hidden", True):
+                own = self.generated if "generated" in verdict.details else self.visible
+                own.add(verdict.visible_passed, verdict.passed)
             reference = verdict.details.get("exact_match")  # noted by the judge where an answer is given
             if isinstance(reference, bool):
                 self.judged.add(verdict.passed, reference)

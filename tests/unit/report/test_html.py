@@ -89,6 +89,11 @@ def test_agreement_of_a_judge_and_of_visible_tests() -> None:
     assert judged.false_positives == pytest.approx(1 / 3)
     assert judged.false_negatives == 0.5
     assert tally.visible.counts[True, False] == 1
+    for details in ({"hidden": False}, {"generated": ["assert f(1) == 2"]}):
+        verdict = Evaluation(evaluator="python", passed=False, score=0.0, visible_passed=True, details=details)
+        trial = Trial(index=1, answer="a", evaluation=verdict)
+        tally.add(Episode(problem_id="q", strategy=Strategy.NONE, outcome=Outcome.FAILED, trials=(trial,)))
+    assert (tally.visible.total, tally.generated.total, tally.generated.false_positives) == (5, 1, 1.0)
     assert Agreement().rate is None and Agreement().false_positives is None
 
 
