@@ -22,7 +22,7 @@ def combined_table(ablation: Ablation) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of strategies."""
     trials = max((run.summary.max_trials for run in ablation.runs), default=1)
     ks = sorted({k for run in ablation.runs for k in run.summary.pass_at_k} - {1})
-    header = ["strategy", *(f"trial {n}" for n in range(1, trials + 1)), "pass rate", "95 % interval"]
+    header = ["strategy", *(f"trial\u00a0{n}" for n in range(1, trials + 1)), "pass rate", "95 % interval"]
     header += [f"pass@{k}" for k in ks]
     header += ["against the first", "McNemar p", "calls made", "tokens", "US dollars", "p95, s"]
     return header, [_row(run, trials, ks) for run in ablation.runs]
