@@ -51,11 +51,11 @@ def compare_strategies(
         return asyncio.run(execute_ablation(parameters, chosen, run_one, settings=settings))
 
     result = with_progress(execute, parameters.name)
+    if junit is not None:
+        write_junit([result.folder.parent / run.run for run in result.ablation.runs], junit)
     if json:
         print(result.ablation.model_dump_json())  # noqa: T201
     else:
         print_ablation(result)
-    if junit is not None:
-        write_junit([result.folder.parent / run.run for run in result.ablation.runs], junit)
     best = max((run.summary.pass_rate or 0.0 for run in result.ablation.runs), default=0.0)
     return Outcome(result.folder.name, best, result.stopped)

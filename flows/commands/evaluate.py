@@ -112,12 +112,12 @@ def _evaluate(
         return through_prefect(progress, "flows.batch:batch_evaluation", parameters, verbose=verbose)
 
     result = with_progress(execute)
+    if junit is not None:
+        write_junit([result.folder], junit)
     if json:
         print(result.summary.model_dump_json())  # noqa: T201
     else:
         print_result(result)
-    if junit is not None:
-        write_junit([result.folder], junit)
     return Outcome(result.summary.run, result.summary.pass_rate or 0.0, result.stopped)
 
 

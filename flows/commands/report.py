@@ -59,10 +59,10 @@ def compare(
     from flows.cli import EXIT_GATE
 
     comparison = compare_runs(folder_of(a), folder_of(b))
-    print(comparison.to_json() if json else comparison.to_markdown())  # noqa: T201
     if junit is not None:
         with storage_errors(junit):
             junit.write_text(comparison.to_junit(), encoding="utf-8")
+    print(comparison.to_json() if json else comparison.to_markdown())  # noqa: T201
     if fail_on_regression and comparison.regressions:
         count = len(comparison.regressions)
         print(f"reflexion: {b} fails {count} that {a} solved", file=sys.stderr)  # noqa: T201
