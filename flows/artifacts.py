@@ -20,6 +20,7 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 
 from reflexion.batch import BatchResult, Progress
+from reflexion.report.statistics import Estimate
 from reflexion.runs import RunFolder
 from reflexion.telemetry.summary import Summary
 from reflexion.types import Episode, Outcome, StepName, StepOutput
@@ -204,6 +205,8 @@ def summary_rows(summary: Summary) -> list[dict[str, Any]]:
     times = summary.response_time
     rows: dict[str, Any] = {
         "solved": f"{summary.solved} of {summary.episodes}",
+        "pass rate": _share(summary.pass_rate, summary.pass_rate_interval),
+        **{f"pass@{k}": _share(e.value, e) for k, e in summary.pass_at_k.items() if k > 1},
         "errors": summary.errors,
         "not run": summary.not_run,
         "LLM calls": summary.llm_calls,
@@ -219,6 +222,12 @@ def summary_rows(summary: Summary) -> list[dict[str, Any]]:
         "wall time, s": _rounded(summary.wall_seconds, 1),
     }
     return [{"figure": name, "value": "no data" if value is None else value} for name, value in rows.items()]
+
+
+def _share(value: float | None, interval: Estimate | None) -> str | None:
+    if value is None or interval is None:
+        return None
+    return f"{value:.1%} ({interval.low:.1%} to {interval.high:.1%})"
 
 
 def _cost_rows(summary: Summary) -> list[dict[str, Any]]:
