@@ -9,6 +9,7 @@ of the model and what came of it.
     textual.py        tool calls read from plain text, for models without function calling
     environments.py   the `Environment` protocol, and opening one by name
     rooms.py          a small text world
+    textworld.py      games of the package `textworld`, which is optional
     templates.py      what the model is told
 """
 

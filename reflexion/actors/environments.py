@@ -12,12 +12,21 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from reflexion.errors import ConfigurationError, DatasetError
 from reflexion.types import Problem
 
-__all__ = ["Environment", "State", "environment_fingerprint", "environment_of", "open_environment", "state_of"]
+__all__ = [
+    "Environment",
+    "State",
+    "check_environment",
+    "environment_fingerprint",
+    "environment_of",
+    "open_environment",
+    "state_of",
+]
 
 
 class State(NamedTuple):
@@ -103,11 +112,38 @@ def _factory(name: str) -> Callable[..., Any]:
 def environment_fingerprint(problem: Problem) -> str | None:
     """What tells a version of the environment's code from another: part of a trial's cache key."""
     found = environment_of(problem)
-    if found is None:
-        return None
+    return None if found is None else _fingerprint(found[0])
+
+
+@lru_cache(maxsize=256)
+def _fingerprint(name: str) -> str:
     from reflexion.actors.tools import source_digest
 
-    return source_digest(_factory(found[0]))
+    return source_digest(_factory(name))
+
+
+def check_environment(problem: Problem) -> None:
+    """Make sure that a problem's environment can be had; one of your own is not made for that.
+
+    Raises:
+        ConfigurationError, DatasetError: as `open_environment` would raise them.
+    """
+    found = environment_of(problem)
+    assert found is not None, "only problems with an environment are acted in"
+    name, settings = found
+    factory = _factory(name)
+    _check_settings(problem, name, factory, settings)
+    if name in _KNOWN:
+        factory(**settings)
+
+
+def _check_settings(problem: Problem, name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    try:
+        inspect.signature(factory).bind(**settings)
+    except TypeError as exc:
+        raise DatasetError(f"problem {problem.id!r}: field 'environment': {name!r} does not take that: {exc}") from None
+    except ValueError:
+        pass  # a builtin without a signature says so itself
 
 
 def open_environment(problem: Problem) -> Environment:
@@ -121,12 +157,7 @@ def open_environment(problem: Problem) -> Environment:
     assert found is not None, "only problems with an environment are acted in"
     name, settings = found
     factory = _factory(name)
-    try:
-        inspect.signature(factory).bind(**settings)
-    except TypeError as exc:
-        raise DatasetError(f"problem {problem.id!r}: field 'environment': {name!r} does not take that: {exc}") from None
-    except ValueError:
-        pass  # a builtin without a signature says so itself
+    _check_settings(problem, name, factory, settings)
     try:
         made = factory(**settings)
     except ConfigurationError:

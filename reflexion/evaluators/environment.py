@@ -28,13 +28,13 @@ class EnvironmentReward(BaseEvaluator):
 
     def check(self, problem: Problem) -> str | None:
         """There must be an environment, and it must be possible to open it."""
-        from reflexion.actors.environments import open_environment
+        from reflexion.actors.environments import check_environment
         from reflexion.errors import InputError
 
         if problem.environment is None:
             return f"field 'environment' is missing, whose reward the evaluator {self.name!r} takes"
         try:
-            open_environment(problem)
+            check_environment(problem)
         except InputError as exc:
             return str(exc)
         return None

@@ -179,28 +179,37 @@ async def test_a_world_that_hangs_ends_the_trial() -> None:
     assert not verdict.passed and "did not answer" in verdict.feedback
 
 
-@pytest.mark.parametrize(
-    ("environment", "said"),
-    [
-        ("castle", "unknown environment 'castle'; there are rooms, textworld"),
-        ("no_such_module:World", "the environment 'no_such_module:World': module 'no_such_module' cannot be imported"),
-        (f"{__name__}:HOUSE", "is neither a class nor a function"),
-        (f"{__name__}:house", "cannot be made: KeyError"),
-        ({"name": f"{__name__}:Odd", "second": 1}, "does not take that: got an unexpected keyword argument 'second'"),
-        ("builtins:dict", "gave dict, which lacks reset or step"),
-        ({"name": "textworld", "game": "nowhere.z8"}, "textworld"),
-    ],
-)
+UNKNOWN: list[tuple[Any, str]] = [
+    ("castle", "unknown environment 'castle'; there are rooms, textworld"),
+    ("no_such_module:World", "the environment 'no_such_module:World': module 'no_such_module' cannot be imported"),
+    (f"{__name__}:HOUSE", "is neither a class nor a function"),
+    ({"name": f"{__name__}:Odd", "second": 1}, "does not take that: got an unexpected keyword argument 'second'"),
+    ({"name": "textworld", "game": "nowhere.z8"}, "textworld"),
+]
+BROKEN: list[tuple[Any, str]] = [
+    ("builtins:dict", "gave dict, which lacks reset or step"),
+    (f"{__name__}:collapses", "cannot be made: OSError: no ground"),
+]
+
+
+def collapses() -> None:
+    raise OSError("no ground")
+
+
+@pytest.mark.parametrize(("environment", "said"), [*UNKNOWN, *BROKEN])
 def test_an_environment_that_cannot_be_had_is_refused(environment: Any, said: str) -> None:
     problem = Problem(id="p", prompt="q", environment=environment)
-    if environment == f"{__name__}:house":
-        problem = Problem(id="p", prompt="q", environment={"name": f"{__name__}:house", "start": "attic"})
-        said = "there is no room 'attic'"
     with pytest.raises((ConfigurationError, DatasetError)) as caught:
         open_environment(problem)
     assert said in str(caught.value)
-    with pytest.raises(DatasetError, match="problem 'p' cannot be judged by 'environment'"):
+
+
+@pytest.mark.parametrize(("environment", "said"), UNKNOWN)
+def test_it_is_refused_before_the_run_where_that_takes_no_making(environment: Any, said: str) -> None:
+    problem = Problem(id="p", prompt="q", environment=environment)
+    with pytest.raises(DatasetError, match="problem 'p' cannot be judged by 'environment'") as caught:
         check_problems([problem], runtime_of(ScriptedLLM(), ()))
+    assert said in str(caught.value)
 
 
 def test_interactive_problems_need_the_actor_that_acts(tmp_path: Path) -> None:
