@@ -370,7 +370,12 @@ def check_problems(dataset: Iterable[Problem], runtime: Runtime, name: str = "da
             raise ConfigurationError(
                 f"{where}: no tool suits problem {problem.id!r}, and the actor react needs one; name some by --tools"
             )
-        judge = runtime.evaluator(problem)
+        try:
+            judge = runtime.evaluator(problem)
+        except ConfigurationError as exc:
+            if problem.evaluator is None or runtime.options.evaluator is not None:
+                raise
+            raise DatasetError(f"{where}: problem {problem.id!r}, field 'evaluator': {exc}") from exc
         reason = judge.check(problem)
         if reason is not None:
             raise DatasetError(f"{where}: problem {problem.id!r} cannot be judged by {judge.name!r}: {reason}")

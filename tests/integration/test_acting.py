@@ -67,6 +67,10 @@ def test_tools_of_the_working_directory_are_called(
             ["eval", "bad.jsonl", "--direct"],
             "bad.jsonl:2: problem 'b' cannot be judged by 'python': field 'tests' is",
         ),
+        (
+            ["eval", "own.jsonl", "--direct"],
+            "own.jsonl:1: problem '1', field 'evaluator': the evaluator 'no_such:f': mod",
+        ),
         (["eval", "worlds.jsonl", "--actor", "react", "--direct"], "worlds.jsonl:1: problem '1' cannot be judged by"),
     ],
 )
@@ -76,6 +80,7 @@ def test_what_is_wrong_is_said_before_anything_runs(
     good = {"id": "a", "prompt": "Write f.", "tests": "assert f()"}
     bad = {"id": "b", "prompt": "Write f.", "tests": "assert f(\n"}
     (tmp_path / "bad.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+    (tmp_path / "own.jsonl").write_text('{"prompt": "q", "evaluator": "no_such:f"}\n')
     (tmp_path / "worlds.jsonl").write_text('{"prompt": "q", "environment": "castle"}\n')
     assert said in refusal(command(*arguments, "--llm", "m"))
     assert openai_endpoint.stats.calls == 0
