@@ -114,6 +114,7 @@ def slow_runs(tmp_path: Path) -> Iterator[Runs]:
         yield Runs(tmp_path, endpoint)
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("store", ["local", "redis"])
 def test_second_run(store: str, slow_runs: Runs, tmp_path: Path) -> None:
     """No call, every step from the cache, and at least ten times as fast."""
@@ -132,6 +133,7 @@ def test_second_run(store: str, slow_runs: Runs, tmp_path: Path) -> None:
     assert ratio >= FASTER
 
 
+@pytest.mark.timeout(1200)
 def test_nightly(slow_runs: Runs, tmp_path: Path) -> None:
     """A tenth of the problems changed since yesterday: the other reflections are there already."""
     cache = str(tmp_path / "cache")
@@ -144,6 +146,7 @@ def test_nightly(slow_runs: Runs, tmp_path: Path) -> None:
     assert tonight["calls"] == len(range(0, PROBLEMS, CHANGED)) * CALLS
 
 
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize(("engine", "together"), [("direct", 1), ("flow", 64), ("flow", 1)])
 def test_memory_of_a_long_run(engine: str, together: int, tmp_path: Path) -> None:
     """Memory grows with what is under way, not with what was done."""
