@@ -91,16 +91,16 @@ class Format:
 
     def problem(self, record: Record, number: int) -> Problem:
         """The problem of a checked record; fields the format does not know become metadata."""
-        known = {name for field in self.fields for name in field.names} | set(_IDS)
         given = record.get("metadata")
         metadata = dict(cast("Record", given)) if isinstance(given, Mapping) else {}
-        metadata |= {k: v for k, v in record.items() if k not in known and k != "metadata" and v is not None}
+        metadata |= {k: v for k, v in record.items() if k not in self.by_name and k not in _OWN and v is not None}
         built = self.build(record)
         metadata |= built.pop("metadata", {})
         return Problem(id=identifier(record, number), metadata=metadata, **built)
 
 
 _IDS = ("id", "_id", "task_id")
+_OWN = frozenset((*_IDS, "metadata"))
 
 
 def _raw_id(record: Record) -> Any:
@@ -213,7 +213,7 @@ def _plain(record: Record) -> dict[str, Any]:
         "entry_point": record.get("entry_point"),
         "tests": "\n".join(cast("list[str]", tests)) if isinstance(tests, list) else tests,
         "visible_tests": _strings(record.get("visible_tests")),
-        "context": _documents(record.get("context") or []) or (),
+        "context": _documents(context) or () if (context := record.get("context")) else (),
         "environment": record.get("environment"),
     }
 
