@@ -45,6 +45,11 @@ def test_strategies_stand_side_by_side(page: Page) -> None:
     assert [row[0] for row in rows] == ["strategy", "none", "reflexion"]
     assert rows[1][1:5] == ["4", "4", "4", "33.3%"] and rows[2][1:5] == ["4", "10", "10", "83.3%"]
     assert (shown["against the first"], shown["McNemar p"]) == ("+6 -0", "0.0312")
+    links = page.get_by_role("link", name="all-")
+    assert [link.get_attribute("href") for link in links.all()] == [
+        "../all-none/report.html",
+        "../all-reflexion/report.html",
+    ]
     curves = page.locator("#plot-learning-curve .series path.line")
     expect(curves).to_have_count(2)
     expect(page.locator("#plot-outcomes figcaption")).to_have_text("reflexion solved most: 10 of 12 episodes.")
