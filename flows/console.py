@@ -28,6 +28,7 @@ from reflexion.batch import BatchResult
 from reflexion.report.ablation import StrategyRun
 from reflexion.report.statistics import Estimate
 from reflexion.runs import RunFolder
+from reflexion.telemetry.agreement import AgreementRates, Fallible
 from reflexion.telemetry.summary import Summary
 from reflexion.types import Episode, Outcome, Usage
 
@@ -219,6 +220,8 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
                 f"fresh in {fresh.episodes} ({fresh.solved} solved)",
             )
         )
+    for name, rates in s.agreement.items():
+        lines.append((_FALLIBLE[name], _rates(rates)))
     t = s.response_time
     if t.p50 is not None and t.p95 is not None and t.p99 is not None:
         lines.append(("Response time", f"p50 {t.p50:.2f} s, p95 {t.p95:.2f} s, p99 {t.p99:.2f} s"))
@@ -226,6 +229,22 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
     peak = f", {s.peak_rss_mb:.0f} MB at most" if s.peak_rss_mb is not None else ""
     lines.append(("Wall time", f"{s.wall_seconds:.1f} s{rate}{peak}, error rate {s.error_rate:.1%}"))
     return lines
+
+
+_FALLIBLE: dict[Fallible, str] = {
+    "visible_tests": "Visible tests",
+    "generated_tests": "Model's own tests",
+    "judge": "Judge",
+}
+
+
+def _rates(rates: AgreementRates) -> str:
+    parts = [f"right on {rates.agreement:.1%} of {rates.trials} trials"] if rates.agreement is not None else []
+    if rates.false_positive_rate is not None:
+        parts.append(f"false positives {rates.false_positive_rate:.1%}")
+    if rates.false_negative_rate is not None:
+        parts.append(f"negatives {rates.false_negative_rate:.1%}")
+    return ", ".join(parts)
 
 
 def _interval(estimate: Estimate) -> str:

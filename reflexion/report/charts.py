@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reflexion.report.statistics import wilson
-from reflexion.report.tally import BOUNDS, Agreement, Tally
+from reflexion.report.tally import BOUNDS, Tally
+from reflexion.telemetry.agreement import Agreement
 from reflexion.telemetry.summary import Summary
 
 __all__ = ["Chart", "bars", "charts_of", "concurrency_chart", "learning_curve", "stacked_bars"]
@@ -189,13 +190,13 @@ def charts_of(summary: Summary, tally: Tally) -> list[Chart]:
         charts.append(_money(summary))
     if summary.steps:
         charts.append(_cache(summary))
-    for id, title, agreement in (
-        ("visible-tests", "Visible tests against hidden tests", tally.visible),
-        ("generated-tests", "The model's own tests against hidden tests", tally.generated),
-        ("judge", "Judge against reference answers", tally.judged),
+    for name, title in (
+        ("visible_tests", "Visible tests against hidden tests"),
+        ("generated_tests", "The model's own tests against hidden tests"),
+        ("judge", "Judge against reference answers"),
     ):
-        if agreement.total:
-            charts.append(_agreement(id, title, agreement))
+        if (agreement := tally.agreements.get(name)) is not None:
+            charts.append(_agreement(name.replace("_", "-"), title, agreement))
     return charts
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
+from reflexion.telemetry.agreement import Agreement, Fallible, verdicts
 from reflexion.telemetry.summary import asks_model
 from reflexion.types import Episode
 
-__all__ = ["BOUNDS", "LONGEST_TEXT", "Agreement", "Tally", "detail_of", "row_of"]
+__all__ = ["BOUNDS", "LONGEST_TEXT", "Tally", "detail_of", "row_of"]
 
 BOUNDS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5))
 """Upper bounds in seconds of the classes of response times."""
@@ -22,48 +23,13 @@ LONGEST_TEXT = 20_000
 _LONGEST_DIFF = 400
 
 
-class Agreement:
-    """Two verdicts on the same trials: a fallible one and the one that decides."""
-
-    def __init__(self) -> None:
-        self.counts = {(said, true): 0 for said in (True, False) for true in (True, False)}
-
-    def add(self, said: bool, true: bool) -> None:
-        """Count one trial."""
-        self.counts[said, true] += 1
-
-    @property
-    def total(self) -> int:
-        """Trials that have both verdicts."""
-        return sum(self.counts.values())
-
-    @property
-    def rate(self) -> float | None:
-        """Share on which both agree."""
-        return (self.counts[True, True] + self.counts[False, False]) / self.total if self.total else None
-
-    @property
-    def false_positives(self) -> float | None:
-        """Share of the wrong answers that the fallible verdict lets pass (Shinn et al. 2023, table 2)."""
-        wrong = self.counts[True, False] + self.counts[False, False]
-        return self.counts[True, False] / wrong if wrong else None
-
-    @property
-    def false_negatives(self) -> float | None:
-        """Share of the right answers that the fallible verdict rejects."""
-        right = self.counts[True, True] + self.counts[False, True]
-        return self.counts[False, True] / right if right else None
-
-
 class Tally:
     """Counts over all episodes of a run."""
 
     def __init__(self) -> None:
         self.times = [0] * (len(BOUNDS) + 1)
         self.failures: dict[str, int] = {}
-        self.visible = Agreement()
-        self.generated = Agreement()
-        self.judged = Agreement()
+        self.agreements: dict[Fallible, Agreement] = {}
 
     def add(self, episode: Episode) -> None:
         """Count one episode."""
@@ -73,16 +39,8 @@ class Tally:
         kind = failure_of(episode)
         if kind is not None:
             self.failures[kind] = self.failures.get(kind, 0) + 1
-        for trial in episode.trials:
-            verdict = trial.evaluation
-            if verdict is None:
-                continue
-            if verdict.visible_passed is not None and verdict.details.get("hidden", True):
-                own = self.generated if "generated" in verdict.details else self.visible
-                own.add(verdict.visible_passed, verdict.passed)
-            reference = verdict.details.get("exact_match")  # noted by the judge where an answer is given
-            if isinstance(reference, bool):
-                self.judged.add(verdict.passed, reference)
+        for name, said, true in verdicts(episode):
+            self.agreements.setdefault(name, Agreement()).add(said, true)
 
 
 def failure_of(episode: Episode) -> str | None:

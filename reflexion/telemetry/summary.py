@@ -8,6 +8,7 @@ from pydantic import Field
 
 from reflexion.llm.base import Role
 from reflexion.report.statistics import Attempts, Estimate, wilson
+from reflexion.telemetry.agreement import Agreement, AgreementRates, Fallible, verdicts
 from reflexion.telemetry.histogram import DurationHistogram
 from reflexion.types import Episode, Evaluation, Frozen, Outcome, Reflection, StepName, StepOutput, Usage
 
@@ -195,6 +196,10 @@ class Summary(Frozen):
     errors_by_class: dict[str, int] = Field(description="Errors that ended an episode, by class.")
     retries_by_class: dict[str, int] = Field(description="Errors that were retried, by class.")
     lessons: Lessons
+    agreement: dict[Fallible, AgreementRates] = Field(
+        default_factory=dict[Fallible, AgreementRates],
+        description="Verdicts that may be wrong, held against hidden tests or references; empty: none.",
+    )
     peak_rss_mb: float | None = Field(default=None, description="Peak memory of the process tree, 10^6 bytes.")
     granularity: int = Field(default=1, ge=1, description="Steps to a task run; 1: every step has its own.")
 
@@ -222,6 +227,7 @@ class SummaryBuilder:
         self._retries: dict[str, int] = {}
         self._lessons = {True: [0, 0], False: [0, 0]}
         self._attempts = Attempts()
+        self._agreements: dict[Fallible, Agreement] = {}
 
     @property
     def episodes(self) -> int:
@@ -243,6 +249,8 @@ class SummaryBuilder:
         if episode.lost.calls:
             model = next((t.model for t in episode.trials if t.model is not None), "unknown")
             self._spent.setdefault(("actor", model), UsageSum()).add(episode.lost)
+        for name, said, true in verdicts(episode):
+            self._agreements.setdefault(name, Agreement()).add(said, true)
         reflections = episode.reflections
         if reflections:
             cell = self._lessons[any(r.reused_from is not None for r in reflections)]
@@ -340,6 +348,7 @@ class SummaryBuilder:
                 reused=LessonsCount(episodes=self._lessons[True][0], solved=self._lessons[True][1]),
                 fresh=LessonsCount(episodes=self._lessons[False][0], solved=self._lessons[False][1]),
             ),
+            agreement={name: counted.rates for name, counted in self._agreements.items()},
             peak_rss_mb=peak_rss_mb,
             granularity=granularity,
         )

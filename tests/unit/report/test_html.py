@@ -12,8 +12,10 @@ import pytest
 
 from reflexion.errors import ConfigurationError, StorageError
 from reflexion.report import write_report
-from reflexion.report.tally import LONGEST_TEXT, Agreement, Tally, detail_of, row_of
+from reflexion.report.tally import LONGEST_TEXT, Tally, detail_of, row_of
 from reflexion.runs import RunFolder
+from reflexion.telemetry.agreement import Agreement
+from reflexion.telemetry.summary import SummaryBuilder
 from reflexion.types import Episode, Evaluation, Outcome, Strategy, Trial
 from tests.unit.report.runs import HOSTILE, episode, make_run
 
@@ -84,16 +86,23 @@ def test_agreement_of_a_judge_and_of_visible_tests() -> None:
         )
         trial = Trial(index=1, answer="a", evaluation=verdict)
         tally.add(Episode(problem_id="p", strategy=Strategy.NONE, outcome=Outcome.FAILED, trials=(trial,)))
-    judged = tally.judged
+    judged = tally.agreements["judge"]
     assert (judged.total, judged.rate) == (5, 0.6)
     assert judged.false_positives == pytest.approx(1 / 3)
     assert judged.false_negatives == 0.5
-    assert tally.visible.counts[True, False] == 1
+    assert tally.agreements["visible_tests"].counts[True, False] == 1
     for details in ({"hidden": False}, {"generated": ["assert f(1) == 2"]}):
         verdict = Evaluation(evaluator="python", passed=False, score=0.0, visible_passed=True, details=details)
         trial = Trial(index=1, answer="a", evaluation=verdict)
         tally.add(Episode(problem_id="q", strategy=Strategy.NONE, outcome=Outcome.FAILED, trials=(trial,)))
-    assert (tally.visible.total, tally.generated.total, tally.generated.false_positives) == (5, 1, 1.0)
+    own = tally.agreements["generated_tests"]
+    assert (tally.agreements["visible_tests"].total, own.total, own.false_positives) == (5, 1, 1.0)
+    builder = SummaryBuilder()
+    builder.add(episode("p", Outcome.FAILED, trials=2))  # visible tests fail, then pass; hidden ones fail
+    rates = builder.build(run="r", dataset="d", llm="m", strategy="none", max_trials=2, wall_seconds=1.0).agreement
+    assert {n: (r.trials, r.agreement, r.false_positive_rate, r.false_negative_rate) for n, r in rates.items()} == {
+        "visible_tests": (2, 0.5, 0.5, None)
+    }
     assert Agreement().rate is None and Agreement().false_positives is None
 
 
