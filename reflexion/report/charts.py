@@ -14,7 +14,7 @@ from typing import Any
 
 from reflexion.report.statistics import wilson
 from reflexion.report.tally import BOUNDS, Tally
-from reflexion.telemetry.agreement import Agreement
+from reflexion.telemetry.agreement import Agreement, Fallible
 from reflexion.telemetry.summary import Summary
 
 __all__ = ["Chart", "bars", "charts_of", "concurrency_chart", "learning_curve", "stacked_bars"]
@@ -43,6 +43,13 @@ class Chart:
     svg: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]] = field(default_factory=list[Sequence[str]])
+
+
+_FALLIBLE: dict[Fallible, str] = {
+    "visible_tests": "Visible tests against hidden tests",
+    "generated_tests": "The model's own tests against hidden tests",
+    "judge": "Judge against reference answers",
+}
 
 
 def _draw(
@@ -190,11 +197,7 @@ def charts_of(summary: Summary, tally: Tally) -> list[Chart]:
         charts.append(_money(summary))
     if summary.steps:
         charts.append(_cache(summary))
-    for name, title in (
-        ("visible_tests", "Visible tests against hidden tests"),
-        ("generated_tests", "The model's own tests against hidden tests"),
-        ("judge", "Judge against reference answers"),
-    ):
+    for name, title in _FALLIBLE.items():
         if (agreement := tally.agreements.get(name)) is not None:
             charts.append(_agreement(name.replace("_", "-"), title, agreement))
     return charts
