@@ -7,6 +7,9 @@ has settings of its own (`deployments/server.env`).
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+from reflexion.errors import ConfigurationError
 
 __all__ = ["DEFAULTS", "SERVER_SETTINGS", "prepare"]
 
@@ -27,6 +30,19 @@ DEFAULTS: dict[str, str] = SERVER_SETTINGS | {
 
 
 def prepare() -> None:
-    """Set every default that is not set; harmless when called twice."""
+    """Set every default that is not set, and make Prefect's home; harmless when called twice.
+
+    Raises:
+        ConfigurationError: PREFECT_HOME is no folder that can be made.
+    """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    home = os.environ.get("PREFECT_HOME")
+    if home:
+        try:
+            # Prefect makes the folder itself, but not the folders above it.
+            Path(home).expanduser().mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"PREFECT_HOME={home}: {exc.strerror or exc}; name a folder that can be written"
+            ) from None

@@ -9,7 +9,7 @@ import pytest
 
 from flows.commands import server as command
 from reflexion.errors import ConfigurationError
-from tasks.environment import SERVER_SETTINGS
+from tasks.environment import SERVER_SETTINGS, prepare
 
 FILE = Path(__file__).resolve().parents[2] / "deployments" / "server.env"
 
@@ -87,3 +87,17 @@ def test_the_command_starts_prefect_with_the_settings_and_leaves_others(monkeypa
     assert arguments[1:] == ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     assert SERVER_SETTINGS.items() - environment.items() == {(name, SERVER_SETTINGS[name])}
     assert environment[name] == "7", "what was set by hand stays"
+
+
+def test_prefect_s_home_is_made_with_the_folders_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "a" / "b"
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    prepare()
+    assert home.is_dir()
+
+
+def test_a_home_that_cannot_be_made_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(ConfigurationError, match=r"PREFECT_HOME=.*name a folder"):
+        prepare()
