@@ -189,7 +189,9 @@ def main() -> None:
     """Print each measurement as a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=["overhead", "adaptive", "faults"])
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second the endpoint admits")
+    parser.add_argument(
+        "--rate", type=float, nargs="+", default=[20.0, 40.0, 100.0], help="requests a second the endpoint admits"
+    )
     parser.add_argument("--warm", type=float, default=30.0, help="seconds before adaptive concurrency is measured")
     parser.add_argument("--calls", type=int, default=1000, help="calls of the faults scenario")
     args = parser.parse_args()
@@ -197,8 +199,9 @@ def main() -> None:
         with endpoint_process() as endpoint:
             print(json.dumps({"overhead": asyncio.run(overhead(endpoint.url))}), flush=True)
     if "adaptive" in args.what:
-        with endpoint_process(rate=args.rate, latency=0.2) as endpoint:
-            print(json.dumps({"adaptive": asyncio.run(adaptive(endpoint, args.rate, warm=args.warm))}), flush=True)
+        for rate in args.rate:
+            with endpoint_process(rate=rate, latency=0.2) as endpoint:
+                print(json.dumps({"adaptive": asyncio.run(adaptive(endpoint, rate, warm=args.warm))}), flush=True)
     if "faults" in args.what:
         with (
             endpoint_process(latency=0.1) as clean,

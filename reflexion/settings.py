@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     ttl: str = Field(default="7d", description="How long cached steps live.")
     attempt_timeout: float = Field(default=60.0, gt=0, description="Seconds one LLM request may take.")
     call_timeout: float = Field(default=300.0, gt=0, description="Seconds one LLM call may take, with retries.")
-    max_attempts: int = Field(default=8, ge=1, description="LLM requests one call may take.")
+    max_attempts: int = Field(default=16, ge=1, description="LLM requests one call may take.")
     concurrency: int | None = Field(default=None, ge=1, description="Episodes at a time; None: adaptive.")
     evaluation_timeout: float = Field(default=10.0, gt=0, description="Seconds the tests of an answer may take.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"

@@ -104,7 +104,7 @@ def open_llm(
     concurrency: int | None = None,
     attempt_timeout: float = 60.0,
     call_timeout: float = 300.0,
-    max_attempts: int = 8,
+    max_attempts: int = 16,
     gate: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     record: str | Path | None = None,
     budget: Budget | None = None,

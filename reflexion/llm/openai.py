@@ -94,7 +94,7 @@ class OpenAIChat:
         concurrency: int | None = None,
         attempt_timeout: float = 60.0,
         call_timeout: float = 300.0,
-        max_attempts: int = 8,
+        max_attempts: int = 16,
         price: Pricer | None = None,
         gate: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
         identity: dict[str, Any] | None = None,

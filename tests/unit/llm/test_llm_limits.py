@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import random
 
 import pytest
 
 from reflexion.llm.limits import AdaptiveLimiter, Limiter, limit_changes, limiter_for
+from tests.support import virtual_time
 
 
 class Clock:
@@ -45,14 +47,71 @@ async def test_starts_at_20_and_doubles_per_clean_round():
 
 async def test_after_the_first_429_it_grows_by_5_percent():
     clock = Clock()
-    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=100)
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=50)
+    await clean_round(limiter, clock)
     await run_round(limiter, clock, ["rate_limited"], retry_after=0.0)
     assert limiter.limit == 80
     clock.now += 2
     await clean_round(limiter, clock)
     assert limiter.limit == 84
     await clean_round(limiter, clock)
-    assert limiter.limit == 88  # 88.2
+    assert limiter.limit == 89  # 88.2: what is not whole is paced
+
+
+async def test_growth_gathers_speed_once_a_cut_is_more_than_made_good():
+    clock = Clock()
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=50)
+    await clean_round(limiter, clock)
+    await run_round(limiter, clock, ["rate_limited"], retry_after=0.0)
+    clock.now += 2
+    whys = []
+    for _ in range(9):
+        await clean_round(limiter, clock)
+        whys.append(limiter.changes[-1].why)
+    assert whys == ["clean round, +5 %"] * 6 + ["clean round, +10 %", "clean round, +20 %", "clean round, +25 %"]
+
+
+async def test_an_endpoint_that_was_away_is_won_back_by_doubling():
+    clock = Clock()
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=50)
+    await clean_round(limiter, clock)
+    for _ in range(12):
+        await run_round(limiter, clock, ["rate_limited"] * limiter.limit, retry_after=0.0)
+        clock.now += 2
+    limits = [limiter.limit]
+    while limits[-1] <= 50:
+        await clean_round(limiter, clock)
+        limits.append(limiter.limit)
+    assert limits == [7, 14, 28, 55]
+
+
+async def test_a_single_429_among_many_answers_is_no_episode():
+    clock = Clock()
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=100)
+    await run_round(limiter, clock, ["rate_limited"], retry_after=0.0)
+    clock.now += 20
+    for _ in range(3):
+        await clean_round(limiter, clock)
+    limit = limiter.limit
+    await run_round(limiter, clock, ["rate_limited", *["ok"] * 20], retry_after=0.0)
+    assert limiter.limit == limit
+    await run_round(limiter, clock, ["rate_limited"] * 3, retry_after=0.0)
+    assert limiter.limit < limit
+
+
+def test_many_429s_with_a_long_retry_after_stop_all():
+    async def play():
+        loop = asyncio.get_running_loop()
+        limiter = AdaptiveLimiter("e", clock=loop.time)
+        for outcome in ("ok", *["rate_limited"] * 10):
+            await limiter.acquire()
+            await asyncio.sleep(0.01)
+            limiter.release(outcome, loop.time() - 0.005, 30.0)
+        began = loop.time()
+        await limiter.acquire()
+        return loop.time() - began
+
+    assert 29 < virtual_time.run(play()) < 31
 
 
 async def test_one_episode_of_429s_cuts_once():
@@ -60,7 +119,7 @@ async def test_one_episode_of_429s_cuts_once():
     limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=100)
     await run_round(limiter, clock, ["rate_limited"] * 60, retry_after=0.0)
     assert limiter.limit == 80
-    clock.now += 2
+    clock.now += 20  # without an answer, an episode is taken to last longer
     await run_round(limiter, clock, ["rate_limited"] * 60, retry_after=0.0)
     assert limiter.limit == 64
     assert [c.why for c in limiter.changes] == ["429", "429"]
@@ -85,6 +144,7 @@ async def test_the_slot_of_a_refused_request_rests_and_the_others_go_on():
 async def test_more_429s_during_the_cool_down_are_the_same_episode():
     clock = Clock()
     limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=100, cool_down=1.0)
+    await run_round(limiter, clock, ["ok"])
     for after, limit in ((0.0, 80), (0.5, 80), (0.4, 80), (0.2, 64)):
         clock.now += after
         await limiter.acquire()
@@ -104,7 +164,7 @@ async def test_after_a_429_requests_begin_evenly():
     for _ in range(5):
         await limiter.acquire()
         began.append(loop.time())
-    gap = 0.2 / (8 * 1.25)
+    gap = 0.2 * 1.2 / 8
     assert began[-1] - began[0] >= 3 * gap
     assert limiter.in_use >= 5
 
@@ -116,6 +176,68 @@ async def test_server_errors_stop_growth_without_cutting():
     assert limiter.limit == 20
     await clean_round(limiter, clock)
     assert limiter.limit == 40
+
+
+class Endpoint:
+    """Admits a rate of requests, by the virtual time of the running loop."""
+
+    def __init__(self, rate, burst, *, seconds=0.2, shed=0.0):
+        self.loop = asyncio.get_running_loop()
+        self.rate, self.burst, self.seconds, self.shed = rate, burst, seconds, shed
+        self.left, self.at = burst, self.loop.time()
+        self.chance = random.Random(1)
+        self.answers: list[bool] = []
+
+    def admits(self):
+        now = self.loop.time()
+        self.left, self.at = min(self.burst, self.left + (now - self.at) * self.rate), now
+        if self.left < 1 or self.chance.random() < self.shed:
+            return False
+        self.left -= 1
+        return True
+
+    async def caller(self, limiter):
+        while True:
+            await limiter.acquire()
+            started, admitted = self.loop.time(), self.admits()
+            await asyncio.sleep(self.seconds * self.chance.uniform(0.8, 1.2) if admitted else 0.005)
+            self.answers.append(admitted)
+            limiter.release("ok" if admitted else "rate_limited", started, 0.2)
+            if not admitted:
+                await asyncio.sleep(0.2)
+
+
+async def after_half_a_minute(endpoint, callers=100, measured=20):
+    """Answers a second, and the share of 429s, once the limiter had its time."""
+    limiter = AdaptiveLimiter("e", clock=endpoint.loop.time)
+    tasks = [asyncio.create_task(endpoint.caller(limiter)) for _ in range(callers)]
+    await asyncio.sleep(30)
+    endpoint.answers.clear()
+    await asyncio.sleep(measured)
+    answers = list(endpoint.answers)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return sum(answers) / measured, 1 - sum(answers) / len(answers)
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(20, 0.05), (20, 0.2), (40, 0.2), (100, 0.2), (40, 1.0)])
+def test_it_finds_the_rate_an_endpoint_admits(rate, seconds):
+    async def play():
+        return await after_half_a_minute(Endpoint(rate, burst=rate / 10, seconds=seconds))
+
+    answered, refused = virtual_time.run(play())
+    assert answered >= 0.85 * rate
+    assert refused < 0.05
+
+
+def test_429s_by_chance_do_not_bring_it_down():
+    async def play(shed):
+        return await after_half_a_minute(Endpoint(1e9, burst=1e9, shed=shed), measured=10)
+
+    for shed, least in ((0.01, 100), (0.1, 50), (0.3, 200)):
+        answered, _ = virtual_time.run(play(shed))
+        assert answered > least, f"{shed:.0%} of 429s"
 
 
 async def test_a_limit_that_is_not_reached_does_not_grow():
@@ -131,7 +253,7 @@ async def test_it_never_falls_below_one_or_grows_beyond_its_ceiling():
     limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=2)
     for _ in range(20):
         await run_round(limiter, clock, ["rate_limited"], retry_after=0.0)
-        clock.now += 1
+        clock.now += 20
     assert limiter.limit == 1
     limiter = AdaptiveLimiter("e", clock=clock, paced=False, start=20, ceiling=50)
     for _ in range(5):

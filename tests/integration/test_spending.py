@@ -1,0 +1,70 @@
+"""What a run spends: limits that hold, sums that agree with the endpoint's own, and replies that are no use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reflexion.batch import BatchResult
+from reflexion.runs import RunFolder
+from reflexion.testing import ScriptedEndpoint
+from reflexion.types import Episode, Trial
+from tests.support.evals import evaluate, write_problems
+
+AT_ONCE = 4
+
+
+def records(result: BatchResult) -> list[Episode]:
+    """The episodes of a run."""
+    return list(RunFolder.open(result.folder).episodes())
+
+
+def test_a_limit_holds_within_a_round_of_calls_and_sums_are_the_endpoints(
+    openai_endpoint: ScriptedEndpoint, tmp_path: Path
+) -> None:
+    limit = 900
+    dataset = write_problems(tmp_path / "problems.jsonl", 12)
+    result = evaluate("direct", dataset, max_tokens=limit, concurrency=AT_ONCE)
+    stats = openai_endpoint.stats
+    counted = stats.prompt_tokens + stats.completion_tokens
+    assert result.stopped is not None and "--max-tokens" in result.stopped
+    assert limit - counted / stats.answered <= counted <= limit + AT_ONCE * counted / stats.answered * 2
+    assert sum(episode.usage.total for episode in records(result)) == counted
+    assert result.summary.tokens.prompt + result.summary.tokens.completion == counted
+    assert result.summary.not_run and result.summary.solved
+
+
+BAD: dict[str, tuple[str | None, str | None]] = {
+    "no_usage": (None, None),
+    "length": (None, None),
+    "no_choices": ("no choices", None),
+    "stream": ("event stream", None),
+    "refusal": ("refused", None),
+    "invalid_utf8": (None, "EndpointError"),
+    "html": (None, "EndpointError"),
+    "error_in_200": (None, "EndpointError"),
+    "close": (None, "EndpointError"),
+    "close_mid_body": (None, "EndpointError"),
+}
+"""What a reply of no use leads to: the reason the trial failed for, or the error that was retried."""
+
+
+def test_a_reply_of_no_use_fails_its_trial_or_is_asked_again_and_the_run_goes_on(
+    openai_endpoint: ScriptedEndpoint, tmp_path: Path
+) -> None:
+    openai_endpoint.answer = lambda prompt: "42"
+    dataset = write_problems(tmp_path / "problems.jsonl", len(BAD))
+    # One at a time and one trial each, so that every problem meets one of them.
+    faults = [[fault, None] if retried else [fault] for fault, (_, retried) in BAD.items()]
+    openai_endpoint.faults.extend(f for pair in faults for f in pair)  # type: ignore[arg-type]
+    result = evaluate("direct", dataset=dataset, concurrency=1, max_trials=1)
+    trials: dict[str, Trial] = {fault: episode.trials[0] for fault, episode in zip(BAD, records(result), strict=True)}
+    for fault, (reason, retried) in BAD.items():
+        trial = trials[fault]
+        assert (trial.error is None) == (reason is None), f"{fault}: {trial.error}"
+        assert reason is None or (trial.error and reason in trial.error), f"{fault}: {trial.error}"
+        assert trial.retried == ((retried,) if retried else ()), fault
+        assert trial.attempts == (2 if retried else 1), fault
+    assert trials["no_usage"].usage.unknown == 1
+    assert trials["length"].finish_reason == "length"
+    assert result.summary.episodes == len(BAD) and result.summary.errors == 0
+    assert result.summary.solved == sum(reason is None for reason, _ in BAD.values())
