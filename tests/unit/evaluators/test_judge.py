@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from reflexion.errors import MalformedReplyError
+from reflexion.errors import MalformedReplyError, RateLimitError
 from reflexion.evaluators import resolve_evaluator
 from reflexion.evaluators.judge import parse_judge, read_preference, read_vote
 from reflexion.llm.base import LLM, ChatReply, ChatRequest
@@ -109,15 +109,34 @@ async def test_agreement_with_the_reference_is_noted() -> None:
     assert "exact_match" not in (await judge("judge", model)).details
 
 
-async def test_no_readable_verdict_is_an_error_not_a_verdict() -> None:
-    with pytest.raises(MalformedReplyError, match="judge-model"):
-        await judge("judge", Scripted(lambda n, r: "Hmm."))
+async def test_a_reply_that_is_no_verdict_is_sent_back_once() -> None:
+    model = Scripted(lambda n, r: "Hmm." if n == 0 else '{"passed": true, "score": 10, "reason": ""}')
+    evaluation = await judge("judge", model)
+    assert evaluation.passed and evaluation.usage.calls == evaluation.attempts == 2
+    assert [m.role for m in model.requests[1].messages[-2:]] == ["assistant", "user"]
+    assert model.requests[1].messages[-2].content == "Hmm."
+
+
+async def test_no_verdict_at_all_is_a_failed_trial_with_that_feedback() -> None:
+    model = Scripted(lambda n, r: "Hmm.")
+    evaluation = await judge("judge", model)
+    assert not evaluation.passed and evaluation.failure_class == "MalformedReplyError"
+    assert "judge-model" in evaluation.feedback and "Hmm." in evaluation.feedback
+    assert evaluation.usage.calls == len(model.requests) == 2
 
 
 async def test_unreadable_votes_do_not_count() -> None:
-    model = Scripted(lambda n, r: "Hmm." if n == 0 else '{"passed": true, "score": 10, "reason": ""}')
+    model = Scripted(lambda n, r: "Hmm." if r.salt.endswith(".0") else '{"passed": true, "score": 10, "reason": ""}')
     evaluation = await judge("judge:2", model)
     assert evaluation.passed and evaluation.details["votes"] == 1
+
+
+async def test_an_error_of_the_judge_is_raised_as_it_is() -> None:
+    def answer(number: int, request: ChatRequest) -> str:
+        raise RateLimitError("too many") if number else MalformedReplyError("no choices")
+
+    with pytest.raises(RateLimitError):
+        await judge("judge:3", Scripted(answer))
 
 
 @pytest.mark.parametrize(
