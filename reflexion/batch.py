@@ -252,7 +252,7 @@ async def execute_batch(
                 _mark_rest(plan)
             changes = limit_changes(began)
             if changes:
-                folder.attach("concurrency.json", [asdict(change) for change in changes])
+                folder.extend("concurrency.json", [asdict(change) for change in changes])
             summary = folder.finish(
                 plan.order(),
                 wall_seconds=time.perf_counter() - started,

@@ -14,7 +14,7 @@ the episodes.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -419,6 +419,21 @@ class RunFolder:
         with storage_errors(path):
             write_atomic(path, [json_bytes(value)])
         return path
+
+    def extend(self, name: str, entries: Sequence[Any]) -> Path:
+        """Add to a JSON list beside the record: each session of a run adds its own.
+
+        Raises:
+            StorageError: it cannot be read or written.
+        """
+        path = self.path / name
+        with storage_errors(path):
+            data = path.read_bytes() if path.exists() else b"[]"
+        try:
+            known = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            known = []  # what cannot be read is not worth a finished run
+        return self.attach(name, [*(known if isinstance(known, list) else []), *entries])
 
     def _max_trials(self) -> int:
         value = self.parameters.get("max_trials", 1)

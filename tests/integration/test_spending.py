@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from reflexion.batch import BatchResult
@@ -31,6 +32,18 @@ def test_a_limit_holds_within_a_round_of_calls_and_sums_are_the_endpoints(
     assert sum(episode.usage.total for episode in records(result)) == counted
     assert result.summary.tokens.prompt + result.summary.tokens.completion == counted
     assert result.summary.not_run and result.summary.solved
+
+
+def test_changes_of_the_limit_are_on_record_for_every_session_of_a_run(
+    openai_endpoint: ScriptedEndpoint, tmp_path: Path
+) -> None:
+    dataset = write_problems(tmp_path / "problems.jsonl", 4)
+    for session, limit in enumerate((10, 100_000), 1):
+        openai_endpoint.faults.append("429")
+        result = evaluate("direct", dataset, name="limits", max_tokens=limit)
+        changes = json.loads((result.folder / "concurrency.json").read_text())
+        assert [(c["old"], c["new"], c["why"]) for c in changes] == [(20, 16, "429")] * session
+    assert "The limit changed 2 times" in (result.folder / "report.html").read_text()
 
 
 BAD: dict[str, tuple[str | None, str | None]] = {
