@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from typing import cast
 
@@ -10,7 +10,7 @@ import prefect.runtime.flow_run
 from prefect.states import Completed
 
 from flows.artifacts import BatchWatch, watched
-from flows.runnable import runnable_flow, sigterm_cancels
+from flows.runnable import runnable_flow
 from reflexion.batch import BatchResult, Progress, execute_batch
 from reflexion.config import BatchParameters
 from reflexion.session import Session
@@ -58,17 +58,14 @@ async def batch_evaluation(parameters: BatchParameters) -> BatchResult:
     def runner(session: Session) -> AbstractAsyncContextManager[Runner]:
         return task_runs(session, made) if size == 1 else bulk_runs(session, size, made)
 
-    # A run with somebody watching is this process's only work.
-    ours = sigterm_cancels() if PROGRESS.get() is not None else nullcontext()
     async with watched(watch):
-        with ours:
-            result = await execute_batch(
-                parameters,
-                runner=runner,
-                gate=await llm_gate(),
-                observers=(*OBSERVERS.get(), watch),
-                progress=watch,
-            )
+        result = await execute_batch(
+            parameters,
+            runner=runner,
+            gate=await llm_gate(),
+            observers=(*OBSERVERS.get(), watch),
+            progress=watch,
+        )
     await watch.publish(result)
     # The state carries the result to the caller, and to the record what a reader of it needs.
     note = watch.note(made.task_runs, size, result.summary)

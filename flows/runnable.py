@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from prefect import Flow
 
-__all__ = ["RunnableFlow", "runnable_flow", "sigterm_cancels"]
+from flows.stopping import until_stopped
+
+__all__ = ["RunnableFlow", "runnable_flow", "stoppable"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,27 +54,16 @@ def runnable_flow(**options: Any) -> Callable[[Callable[P, Coroutine[Any, Any, R
     """As Prefect's `@flow(...)`, for async functions, giving a `RunnableFlow`."""
 
     def decorate(fn: Callable[P, Coroutine[Any, Any, R]]) -> RunnableFlow[P, R]:
-        return RunnableFlow(fn=fn, **options)
+        return RunnableFlow(fn=stoppable(fn), **options)
 
     return decorate
 
 
-@contextmanager
-def sigterm_cancels() -> Generator[None]:
-    """Let SIGTERM cancel the running task, as Ctrl-C does, in a process that runs one flow for a person.
+def stoppable(fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """The function of a flow that ends in seconds when its flow run is cancelled: see `flows.stopping`."""
 
-    Prefect's own handler raises in the midst of whatever is running; when that is a step's task, asyncio
-    keeps the exception there, and the process goes on for ever. Runners of deployments need that handler:
-    they ask whether it is installed.
-    """
-    task = asyncio.current_task()
-    if task is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before, loop = signal.getsignal(signal.SIGTERM), asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
+    @wraps(fn)
+    async def until_done(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await until_stopped(fn(*args, **kwargs))
+
+    return until_done

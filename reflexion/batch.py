@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from reflexion import errors
 from reflexion._collector import calm_collector
 from reflexion.config import BatchParameters, EpisodeParameters
-from reflexion.errors import RunFailedError, StorageError
+from reflexion.errors import DatasetError, RunFailedError, StorageError
 from reflexion.loop import run_episode
 from reflexion.resumed import carry_over, spent_by
 from reflexion.runs import RunFolder, check_run_name, default_run_name
@@ -42,12 +42,17 @@ if TYPE_CHECKING:
 __all__ = [
     "ADAPTIVE_EPISODES",
     "BatchResult",
+    "Part",
     "Progress",
     "RunnerFactory",
     "check_batch",
+    "dataset_of",
     "direct_runner",
     "execute_batch",
     "execute_episode",
+    "mark_rest",
+    "new_name",
+    "run_record",
 ]
 
 ADAPTIVE_EPISODES = 128
@@ -86,6 +91,48 @@ class Progress(Protocol):
     def finished(self, episode: Episode) -> None:
         """An episode came to its end."""
         ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a run that is carried out here, if it is not the whole.
+
+    Attributes:
+        run: name of the whole run, under which lessons are kept.
+        index: which part, from 0.
+        count: of how many.
+        digest: the dataset's; another content under the same name is refused.
+        earlier: episodes on record elsewhere; those of this part that ended are taken over.
+    """
+
+    run: str
+    index: int
+    count: int
+    digest: str
+    earlier: Iterable[Episode] = ()
+
+    def of(self, dataset: Dataset) -> Dataset:
+        """The part of the dataset.
+
+        Raises:
+            DatasetError: it is not the dataset the run was split by.
+        """
+        if dataset.digest != self.digest:
+            raise DatasetError(
+                f"{dataset.path}: its content is not that of the dataset the run {self.run!r} was split by; "
+                "the same file must be readable wherever a shard runs"
+            )
+        return dataset.shard(self.index, self.count)
+
+    def take_over(self, plan: Plan) -> None:
+        """Put on record what ended elsewhere."""
+        mine: set[tuple[str, int]] | None = None
+        for episode in self.earlier:
+            mine = mine if mine is not None else set(plan.order())
+            key = (episode.problem_id, episode.repeat)
+            ended = episode.outcome in (Outcome.SOLVED, Outcome.FAILED)
+            if ended and key in mine and not plan.folder.done(*key):
+                plan.folder.append(episode, earlier=True)
 
 
 @dataclass
@@ -142,6 +189,19 @@ def dataset_of(parameters: BatchParameters) -> Dataset:
     )
 
 
+def run_record(parameters: BatchParameters, dataset: Dataset, spec: str) -> dict[str, Any]:
+    """What a run's folder tells of what it was started with.
+
+    Args:
+        spec: the model of the first trial.
+    """
+    return parameters.model_dump(mode="json", exclude={"name"}) | {
+        "llm": spec,
+        "dataset": dataset.name,
+        "dataset_digest": dataset.digest,
+    }
+
+
 def check_batch(parameters: BatchParameters, settings: Settings) -> None:
     """Find what is wrong with a batch before anything is started.
 
@@ -194,6 +254,7 @@ async def execute_batch(
     progress: Progress | None = None,
     run_name: str | None = None,
     gate: Gate | None = None,
+    part: Part | None = None,
 ) -> BatchResult:
     """Run a dataset to its end, or carry on with a run that was stopped.
 
@@ -213,17 +274,15 @@ async def execute_batch(
     dataset = dataset_of(parameters)
     spec = spec_of(parameters, settings)
     root = Path(parameters.runs) if parameters.runs else settings.runs
-    record = parameters.model_dump(mode="json", exclude={"name"}) | {
-        "llm": spec,
-        "dataset": dataset.name,
-        "dataset_digest": dataset.digest,
-    }
+    record = run_record(parameters, dataset, spec)
+    if part is not None:
+        dataset = part.of(dataset)
     async with AsyncExitStack() as stack:
         sampler = stack.enter_context(ProcessSampler())
         name = parameters.name or run_name
         if name is None:
             usual = default_run_name(dataset.name, spec, parameters.strategy, datetime.now())
-            name = stack.enter_context(_new_name(root, usual))
+            name = stack.enter_context(new_name(root, usual))
         session = await stack.enter_async_context(
             open_session(
                 parameters,
@@ -236,8 +295,11 @@ async def execute_batch(
         )
         check_problems(dataset, session.runtime, dataset.name)
         folder = stack.enter_context(RunFolder.start(root, name, parameters=record))
-        await session.bind_run(name, folder.path, stack, spent_by(folder) if len(folder) else None)
+        spent = spent_by(folder) if len(folder) else None
+        await session.bind_run(part.run if part is not None else name, folder.path, stack, spent)
         plan = Plan(dataset, parameters.repeat, parameters.strategy, folder)
+        if part is not None:
+            part.take_over(plan)
         if progress is not None:
             done = sum(folder.done(*key) for key in plan.order()) if len(folder) else 0
             progress.started(folder, plan.total, done)
@@ -249,7 +311,7 @@ async def execute_batch(
             plan.finished = plan.stopped is None
         finally:
             if not plan.finished:
-                _mark_rest(plan)
+                mark_rest(plan)
             changes = limit_changes(began)
             if changes:
                 folder.extend("concurrency.json", [asdict(change) for change in changes])
@@ -260,7 +322,7 @@ async def execute_batch(
                 granularity=parameters.steps_per_task_run,
                 expensive=("python", "generated"),
             )
-    if summary.episodes <= REPORTED_EPISODES:
+    if part is None and summary.episodes <= REPORTED_EPISODES:
         from reflexion.report import write_report
 
         await asyncio.to_thread(write_report, folder.path)
@@ -275,7 +337,7 @@ async def execute_batch(
 
 
 @contextmanager
-def _new_name(root: Path, name: str) -> Generator[str]:
+def new_name(root: Path, name: str) -> Generator[str]:
     """The name, numbered if a run has it: two that begin in the same second must not become one.
 
     The folder is made at once, so that no other process takes it, and removed if nothing comes of it.
@@ -299,7 +361,7 @@ def _new_name(root: Path, name: str) -> Generator[str]:
         return
 
 
-def _mark_rest(plan: Plan) -> None:
+def mark_rest(plan: Plan) -> None:
     """Put what was not run on record as such; a resumed run does it."""
     for problem_id, repeat in plan.order():
         if not plan.folder.recorded(problem_id, repeat):

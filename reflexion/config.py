@@ -17,7 +17,12 @@ __all__ = ["REFUSED_URL", "VARIABLES", "BatchParameters", "EpisodeParameters", "
 REFUSED_URL = "url_with_credentials"
 """Type of the validation error for a URL with a password: its input is never shown."""
 
-VARIABLES = {"cache": "REFLEXION_CACHE", "memory": "REFLEXION_MEMORY", "base_url": "OPENAI_BASE_URL"}
+VARIABLES = {
+    "cache": "REFLEXION_CACHE",
+    "memory": "REFLEXION_MEMORY",
+    "results": "REFLEXION_RESULTS",
+    "base_url": "OPENAI_BASE_URL",
+}
 """Where a URL with a password belongs instead."""
 
 
@@ -266,8 +271,14 @@ class BatchParameters(ModelParameters):
         default=False, title="Batch API", description="Ask through batch jobs at half the price, within hours."
     )
     record: str | None = Field(default=None, title="Recording", description="File every exchange is written to.")
+    results: Url | None = Field(
+        default=None,
+        title="Results",
+        description="URL by which results of shards and submitted runs travel: a shared folder or redis://. "
+        "Empty: REFLEXION_RESULTS, or the run's own folder.",
+    )
 
-    @field_validator("name", "runs", "cache", "memory", "memory_max_age", "record", mode="before")
+    @field_validator("name", "runs", "cache", "memory", "memory_max_age", "record", "results", mode="before")
     @classmethod
     def _blank_text_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value

@@ -285,8 +285,11 @@ class RunFolder:
             first.setdefault(problem_id, len(first))
         return sorted(self._index, key=lambda key: (first[key[0]], key[1]))
 
-    def append(self, episode: Episode) -> None:
+    def append(self, episode: Episode, *, earlier: bool = False) -> None:
         """Put one finished episode on record. Safe against a kill at any moment.
+
+        Args:
+            earlier: it was worked on before this session, which only takes it over.
 
         Raises:
             StorageError: the disk is full or the file cannot be written; nothing of the line is left.
@@ -306,7 +309,7 @@ class RunFolder:
         self._note((episode.problem_id, episode.repeat), episode.outcome, self._size)
         self._size += len(line)
         # A mark that an episode did not run is no work done in this session.
-        self._appended += episode.outcome is not Outcome.NOT_RUN
+        self._appended += episode.outcome is not Outcome.NOT_RUN and not earlier
 
     def episodes(self, order: Iterable[EpisodeKey] | None = None) -> Iterator[Episode]:
         """The episodes one by one, the newest record of each.

@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     runs: Path = Field(default=Path("runs"), description="Folder of the runs' folders.")
     cache: str | None = Field(default=None, description="URL of the step cache; None: a local folder.")
     memory: str | None = Field(default=None, description="URL of the episodic memory; None: of the run.")
+    results: str | None = Field(default=None, description="URL by which results of shards travel; None: by folder.")
     ttl: str = Field(default="7d", description="How long cached steps live.")
     attempt_timeout: float = Field(default=60.0, gt=0, description="Seconds one LLM request may take.")
     call_timeout: float = Field(default=300.0, gt=0, description="Seconds one LLM call may take, with retries.")

@@ -7,19 +7,31 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from cyclopts import Group, Parameter
 
-from flows.commands.options import LOOP, RUN, BatchOptions, CacheOptions, ModelOptions, flag, option, parameters_from
+from flows.commands.options import (
+    LOOP,
+    RUN,
+    BatchOptions,
+    CacheOptions,
+    ModelOptions,
+    ShardOptions,
+    flag,
+    option,
+    parameters_from,
+)
 from flows.console import BatchProgress, print_result
 from reflexion._files import storage_errors
 from reflexion.batch import BatchResult, check_batch, execute_batch
 from reflexion.config import BatchParameters
 from reflexion.errors import ConfigurationError
 from reflexion.settings import Settings
+from reflexion.sharding.parameters import ShardedParameters
 
 __all__ = ["Outcome", "evaluate", "through_prefect", "with_progress", "write_junit"]
 
@@ -45,6 +57,7 @@ def evaluate(
     model: ModelOptions | None = None,
     batch: BatchOptions | None = None,
     cache: CacheOptions | None = None,
+    sharded: ShardOptions | None = None,
     strategies: Annotated[
         str | None,
         option("Several strategies on the same problems, in one table and report: none,reflexion; or: all.", LOOP),
@@ -68,14 +81,20 @@ def evaluate(
     - reflexion eval starter --llm local --limit 4
     - reflexion eval humaneval --llm gpt-4o-mini --strategies none,reflexion
     - reflexion eval q.csv --map prompt=question --where level=hard --repeat 5
+
+    With --shards, parts of the dataset are flow runs of their own, in processes of this machine or on
+    a work pool.
     """
     from flows.cli import EXIT_GATE
 
+    sharded = sharded or ShardOptions()
+    check_shard_options(sharded, direct=direct, several=strategies is not None)
     parameters = parameters_from(
-        BatchParameters,
+        BatchParameters if sharded.shards is None else ShardedParameters,
         model or ModelOptions(),
         batch or BatchOptions(),
         cache or CacheOptions(),
+        sharded,
         dataset=dataset,
     )
     if fail_under is not None and not 0 <= fail_under <= 1:
@@ -103,13 +122,35 @@ def evaluate(
     return 0
 
 
+def check_shard_options(sharded: ShardOptions, *, direct: bool, several: bool) -> None:
+    """Refuse options that would have no effect.
+
+    Args:
+        several: whether several strategies are compared.
+
+    Raises:
+        ConfigurationError: names the option.
+    """
+    if sharded.shards is not None and direct:
+        raise ConfigurationError("--shards: shards are flow runs; leave --direct out")
+    if sharded.shards is not None and several:
+        raise ConfigurationError("--shards: one strategy at a time; leave --strategies out")
+    if sharded.shards is None:
+        plain = ShardOptions()
+        given = [f.name for f in fields(ShardOptions) if getattr(sharded, f.name) != getattr(plain, f.name)]
+        if given:
+            raise ConfigurationError(f"--{given[0].replace('_', '-')}: needs --shards, the number of shards")
+
+
 def _evaluate(
     parameters: BatchParameters, settings: Settings, *, direct: bool, verbose: bool, json: bool, junit: Path | None
 ) -> Outcome:
     def execute(progress: BatchProgress) -> BatchResult:
         if direct:
             return asyncio.run(execute_batch(parameters, settings=settings, progress=progress))
-        return through_prefect(progress, "flows.batch:batch_evaluation", parameters, verbose=verbose)
+        sharded = isinstance(parameters, ShardedParameters)
+        flow = "flows.sharded:sharded_evaluation" if sharded else "flows.batch:batch_evaluation"
+        return through_prefect(progress, flow, parameters, verbose=verbose)
 
     result = with_progress(execute)
     if junit is not None:
@@ -153,14 +194,19 @@ def through_prefect(progress: BatchProgress, flow: str, *arguments: Any, verbose
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not os.environ.get("PREFECT_API_URL"):
         progress.say("Starting a local Prefect server (the first start makes its database, about a minute) …")
-    from prefect.exceptions import TerminationSignal
+    from prefect.exceptions import CancelledRun, TerminationSignal
 
     from flows.batch import PROGRESS
+    from flows.stopping import FOREGROUND
 
+    FOREGROUND.set(True)
     module, _, attribute = flow.partition(":")
     token = PROGRESS.set(progress)
     try:
         return getattr(import_module(module), attribute).run(*arguments)
+    except CancelledRun:
+        progress.say("The run was cancelled from Prefect's UI or API.")
+        raise KeyboardInterrupt from None
     except TerminationSignal:
         # Prefect's word for SIGTERM before and after the flow's own code; to a person it is Ctrl-C.
         raise KeyboardInterrupt from None

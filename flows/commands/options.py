@@ -14,12 +14,12 @@ from reflexion.config import VARIABLES, has_password
 from reflexion.errors import ConfigurationError
 from reflexion.session import describe_validation
 
-__all__ = ["BatchOptions", "CacheOptions", "ModelOptions", "flag", "option", "parameters_from"]
+__all__ = ["BatchOptions", "CacheOptions", "ModelOptions", "ShardOptions", "flag", "option", "parameters_from"]
 
 M = TypeVar("M", bound=BaseModel)
-DATA, RUN, LOOP, MODEL, CACHE, MEMORY, LIMITS = (
+DATA, RUN, LOOP, MODEL, CACHE, MEMORY, LIMITS, SHARDS = (
     Group(name, sort_key=place)
-    for place, name in enumerate(("Dataset", "Run", "Loop", "Model", "Cache", "Memory", "Limits"), 2)
+    for place, name in enumerate(("Dataset", "Run", "Loop", "Model", "Cache", "Memory", "Limits", "Shards"), 2)
 )
 
 Strategies = Literal["none", "last_attempt", "reflexion", "last_attempt_and_reflexion"]
@@ -118,6 +118,21 @@ class BatchOptions:
     reflect_batch: Annotated[int, option("Reflections drawn by one call at most.", LOOP)] = 1
     batch_api: Annotated[bool, flag("Ask through half-price batch jobs.", MODEL)] = False
     record: Annotated[str | None, option("File every exchange with the model is written to.", MODEL)] = None
+
+
+@Parameter(name="*")
+@dataclass
+class ShardOptions:
+    """A dataset in shards, each a flow run of its own."""
+
+    shards: Annotated[int | None, option("Split the dataset into so many flow runs.", SHARDS)] = None
+    deployment: Annotated[str | None, option("Deployment that runs shards; else processes here.", SHARDS)] = None
+    pool: Annotated[str | None, option("Work pool that runs shards; a deployment is made.", SHARDS)] = None
+    shards_at_a_time: Annotated[int | None, option("Shards under way at once.", SHARDS)] = None
+    shard_retries: Annotated[int, option("Times a crashed shard is started again.", SHARDS)] = 2
+    wait_for_worker: Annotated[float, option("Seconds to wait for a worker.", SHARDS)] = 25.0
+    lost_after: Annotated[float, option("Seconds of silence after which a shard has crashed.", SHARDS)] = 30.0
+    results: Annotated[str | None, option("URL results travel by: a shared folder, redis://…", SHARDS)] = None
 
 
 def parameters_from(model: type[M], *options: Any, **more: Any) -> M:

@@ -1,0 +1,326 @@
+"""`sharded_evaluation`: a dataset split into shards, each a flow run of its own, merged into one run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import prefect.runtime.flow_run
+from prefect import get_client
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.client.orchestration import PrefectClient
+from prefect.states import Cancelled, Completed
+
+from flows.artifacts import BatchWatch, best_effort, watched
+from flows.batch import PROGRESS
+from flows.deployed import deploy_on_pool, find_deployment, unserved
+from flows.runnable import runnable_flow
+from flows.shard_launch import DeploymentLauncher, Launcher, ProcessLauncher
+from flows.shard_runs import Conductor, ShardStatus
+from reflexion._files import storage_errors
+from reflexion.batch import (
+    REPORTED_EPISODES,
+    BatchResult,
+    Part,
+    dataset_of,
+    execute_batch,
+    new_name,
+    run_record,
+)
+from reflexion.config import BatchParameters
+from reflexion.errors import ConfigurationError, ReflexionError, RunFailedError
+from reflexion.runs import RunFolder, default_run_name
+from reflexion.session import Session, spec_of
+from reflexion.settings import Settings
+from reflexion.sharding.channel import Channel, EndNote, FolderChannel, open_channel
+from reflexion.sharding.merge import ShardedRun
+from reflexion.sharding.parameters import PROTOCOL, Shard, ShardedParameters, for_shard, results_url
+from reflexion.sharding.reporter import Reporter
+from reflexion.steps import Runner
+from reflexion.types import Episode
+from tasks.bulk import bulk_runs
+from tasks.limits import llm_gate
+from tasks.recorded import MadeRuns
+from tasks.steps import task_runs
+
+__all__ = ["evaluation_shard", "sharded_evaluation"]
+
+ENTRYPOINT = "flows.sharded.evaluation_shard"
+
+LOCK_SECONDS = 30.0
+"""How long a later attempt waits for an earlier one to let go of the shard's folder."""
+
+
+# -- one shard -----------------------------------------------------------------------------------------
+
+
+def shard_run_name() -> str:
+    """Run and shard."""
+    shard = Shard.model_validate(prefect.runtime.flow_run.parameters.get("shard"))
+    return f"{shard.run} · shard {shard.index + 1} of {shard.count}"
+
+
+@runnable_flow(
+    name="evaluation-shard",
+    description="One shard of a run in shards; `sharded-evaluation` starts it.",
+    persist_result=False,
+    validate_parameters=True,
+)
+async def evaluation_shard(parameters: BatchParameters, shard: Shard) -> BatchResult:
+    """Carry out one part of a run, and send its episodes to the run.
+
+    Returns:
+        The part's folder and its figures.
+
+    Raises:
+        InputError: the dataset cannot be read here, or is another one.
+        RunFailedError: the endpoint refuses, or was never reached.
+    """
+    settings, task = Settings(), asyncio.current_task()
+    assert task is not None
+    channel = open_channel(
+        results_url(parameters, settings), folder=Path(shard.folder), run=shard.run, token=shard.token
+    )
+    reporter = Reporter(channel, shard, task.cancel)
+    size, made, watch = parameters.steps_per_task_run, MadeRuns(), BatchWatch(reporter)
+    note = EndNote(attempt=shard.attempt, outcome="failed", kind="Terminated", message="the process was told to end")
+
+    def runner(session: Session) -> AbstractAsyncContextManager[Runner]:
+        return task_runs(session, made) if size == 1 else bulk_runs(session, size, made)
+
+    try:
+        async with reporter.reporting(), watched(watch):
+            _check_protocol(shard)
+            root = channel.root if isinstance(channel, FolderChannel) else settings.runs / shard.run / "shards"
+            await _wait_for_lock(root / shard.name)
+            result = await execute_batch(
+                _own(parameters, shard, root, channel, settings),
+                runner=runner,
+                settings=settings,
+                gate=await llm_gate(),
+                observers=(watch,),
+                progress=watch,
+                part=Part(shard.run, shard.index, shard.count, shard.dataset_digest, await _earlier(channel, shard)),
+            )
+        peak = result.summary.peak_rss_mb
+        note = EndNote(attempt=shard.attempt, outcome="completed", peak_rss_mb=peak)
+        if result.stopped is not None:
+            note = note.model_copy(update={"outcome": "stopped", "message": result.stopped})
+    except ReflexionError as exc:
+        note = note.model_copy(update={"kind": type(exc).__name__, "message": str(exc)})
+        raise
+    except asyncio.CancelledError:
+        if reporter.told is None:
+            raise
+        task.uncancel()
+        note = note.model_copy(update={"kind": "Cancelled", "message": reporter.told})
+        return cast(BatchResult, Cancelled(message=f"Ended early: {reporter.told}."))
+    except Exception as exc:
+        note = note.model_copy(update={"kind": type(exc).__name__, "message": str(exc)})
+        raise
+    finally:
+        await reporter.close(note)
+        await channel.aclose()
+    message = watch.note(made.task_runs, size, result.summary).to_message()
+    return cast(BatchResult, Completed(data=result, message=message))
+
+
+def _check_protocol(shard: Shard) -> None:
+    if shard.protocol != PROTOCOL:
+        raise ConfigurationError(
+            f"the worker has another version (protocol {PROTOCOL}) than the run (protocol {shard.protocol}); "
+            "install the same version on both"
+        )
+
+
+def _own(
+    parameters: BatchParameters, shard: Shard, root: Path, channel: Channel, settings: Settings
+) -> BatchParameters:
+    """The shard's parameters, with its folder and the memory that all shards share."""
+    changes: dict[str, Any] = {"runs": str(root), "name": shard.name}
+    if not (parameters.memory or settings.memory):
+        # The run's own memory: beside its record where that is shared, else in the same Redis.
+        if isinstance(channel, FolderChannel):
+            changes["memory"] = f"sqlite:{channel.root / 'memory.sqlite'}"
+        else:
+            url = results_url(parameters, settings) or ""
+            settings.memory = f"{url}{'&' if '?' in url else '?'}prefix=reflexion-memory-{shard.token}"
+            changes["memory_max_age"] = parameters.memory_max_age or "30d"
+    return parameters.model_copy(update=changes)
+
+
+async def _earlier(channel: Channel, shard: Shard) -> list[Episode]:
+    """Episodes of the run that are on record elsewhere."""
+    if isinstance(channel, FolderChannel):
+        record = Path(shard.folder)
+        return list(RunFolder.open(record).episodes()) if (record / "episodes.jsonl").is_file() else []
+    return [Episode.model_validate_json(line) for line in await channel.read(shard.name)]
+
+
+async def _wait_for_lock(folder: Path) -> None:
+    """Wait until an earlier attempt, which was told to give way, has let go of the folder."""
+    import fcntl
+
+    path = folder / ".lock"
+    deadline = asyncio.get_running_loop().time() + LOCK_SECONDS
+    while path.exists():
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if asyncio.get_running_loop().time() > deadline:
+            return  # opening it says who has it
+        await asyncio.sleep(0.2)
+
+
+# -- the whole run -------------------------------------------------------------------------------------
+
+
+def run_name() -> str:
+    """Dataset, model, strategy and number of shards."""
+    given = prefect.runtime.flow_run.parameters.get("parameters")
+    p = given if isinstance(given, ShardedParameters) else ShardedParameters.model_validate(given)
+    return p.name or f"{p.dataset} · {p.llm or 'default model'} · {p.strategy} · {p.shards} shards"
+
+
+@runnable_flow(
+    name="sharded-evaluation",
+    description="Run a dataset in shards, each a flow run of its own, and merge them into one run.",
+    flow_run_name=run_name,
+    persist_result=False,
+    validate_parameters=True,
+)
+async def sharded_evaluation(parameters: ShardedParameters) -> BatchResult:
+    """Run a dataset in shards; each problem is in the run's record once.
+
+    A shard that crashes is started again and resumes: what it had finished is on record, and the steps
+    of unfinished episodes are cached. A run that ends early is resumed by its name.
+
+    Returns:
+        The run's folder and its figures.
+
+    Raises:
+        InputError: the dataset, a parameter, the deployment or the pool is wrong.
+        RunFailedError: shards did not finish; names them. What is finished is kept.
+    """
+    settings, watch = Settings(), BatchWatch(PROGRESS.get())
+    dataset = dataset_of(parameters)
+    if parameters.shards > len(dataset):
+        raise ConfigurationError(
+            f"shards: {parameters.shards} is more than the {len(dataset)} problems; use at most {len(dataset)}"
+        )
+    if parameters.deployment and parameters.pool:
+        raise ConfigurationError("deployment and pool: give one of them, not both")
+    spec = spec_of(parameters, settings)
+    root = (Path(parameters.runs) if parameters.runs else settings.runs).resolve()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(get_client())
+        deployment = await _deployment(client, parameters)
+        name = parameters.name or stack.enter_context(
+            new_name(root, default_run_name(dataset.name, spec, parameters.strategy, datetime.now()))
+        )
+        record = run_record(parameters, dataset, spec)
+        folder = stack.enter_context(RunFolder.start(root, name, parameters=record))
+        run = ShardedRun(folder, dataset, parameters.shards, parameters=parameters, progress=watch)
+        done = sum(folder.done(*key) for key in run.plan.order()) if len(folder) else 0
+        watch.started(folder, run.plan.total, done)
+        channel = open_channel(results_url(parameters, settings), folder=folder.path, run=name, token=run.token)
+        stack.push_async_callback(channel.aclose)
+        launcher: Launcher = (
+            DeploymentLauncher(client, deployment)
+            if deployment is not None
+            else ProcessLauncher(client, evaluation_shard, ENTRYPOINT, folder.path / "logs")
+        )
+        at_a_time = parameters.shards_at_a_time or (
+            parameters.shards if deployment is not None else min(parameters.shards, os.cpu_count() or 1)
+        )
+        if parameters.escalate is None:
+            parameters = parameters.model_copy(update={"llm": spec})
+        asked = {
+            index: (
+                Shard(
+                    run=name,
+                    token=run.token,
+                    index=index,
+                    count=parameters.shards,
+                    dataset_digest=dataset.digest,
+                    folder=str(folder.path),
+                ),
+                for_shard(parameters, run.part(index), at_a_time),
+            )
+            for index in range(parameters.shards)
+            if run.missing(index)
+        }
+        names = [shard.name for shard, _ in asked.values()]
+        conductor = Conductor(client, launcher, channel, run, parameters=parameters, asked=asked, at_a_time=at_a_time)
+        complete = False
+        try:
+            with contextlib.suppress(ReflexionError):
+                if isinstance(channel, FolderChannel):
+                    await channel.clear(names)
+            async with watched(watch):
+                await conductor.carry_out()
+            complete = not any(s.missing for s in conductor.shards.values())
+        finally:
+            report = {"shards": [s.row() for s in conductor.shards.values()]}
+            summary = run.finish(report, parameters.steps_per_task_run, complete=complete)
+        if complete:
+            await _clean_up(channel, names)
+    if summary.episodes <= REPORTED_EPISODES:
+        from reflexion.report import write_report
+
+        await asyncio.to_thread(write_report, folder.path)
+    stopped = next((s.stopped for s in conductor.shards.values() if s.stopped), None)
+    result = BatchResult(folder=folder.path, summary=summary, stopped=stopped)
+    await watch.publish(result)
+    if not complete and stopped is None:
+        raise RunFailedError(await _tell_unfinished(result, list(conductor.shards.values())))
+    note = watch.note(conductor.attempts, parameters.steps_per_task_run, summary)
+    return cast(BatchResult, Completed(data=result, message=note.to_message()))
+
+
+async def _deployment(client: PrefectClient, parameters: ShardedParameters) -> Any:
+    """The deployment that carries shards out; None: processes of this machine do."""
+    if parameters.pool is not None:
+        found = await deploy_on_pool(client, evaluation_shard, ENTRYPOINT, parameters.pool)
+    elif parameters.deployment is not None:
+        found = await find_deployment(client, evaluation_shard, parameters.deployment)
+    else:
+        return None
+    await unserved(client, found)  # what waiting would not mend is said at once
+    return found
+
+
+async def _clean_up(channel: Channel, shards: list[str]) -> None:
+    """Remove what the shards left behind, once all of it is in the run's own record."""
+    with contextlib.suppress(ReflexionError):
+        await channel.clear(shards)
+    if isinstance(channel, FolderChannel):
+        with storage_errors(channel.root):
+            for name in shards:
+                await asyncio.to_thread(shutil.rmtree, channel.root / name, ignore_errors=True)
+
+
+async def _tell_unfinished(result: BatchResult, shards: list[ShardStatus]) -> str:
+    """Say what did not finish: in an artifact at length, and in a sentence for the state."""
+    failed = [s for s in shards if s.state != "completed"]
+    missing = sum(s.missing for s in failed)
+    lines = [f"## {missing} episodes of {result.summary.run} were not finished", ""]
+    lines += ["| shard | problems | missing | why |", "|---|---|---|---|"]
+    lines += [f"| {s.index + 1} | {s.problems} | {s.missing} | {'; '.join(s.reasons)} |" for s in failed]
+    lines += ["", f"`{result.folder}` keeps the others; the run is resumed by the name `{result.summary.run}`."]
+    text = "\n".join(lines) + "\n"
+    await best_effort(lambda: acreate_markdown_artifact(text, key="reflexion-unfinished"))
+    named = "; ".join(
+        f"shard {s.index + 1} ({s.problems}; {s.missing} missing): {s.reasons[-1] if s.reasons else s.state}"
+        for s in failed[:5]
+    )
+    return (
+        f"{len(failed)} of {len(shards)} shards did not finish, {missing} episodes are missing: {named} "
+        f"({result.folder} keeps what is finished)"
+    )
