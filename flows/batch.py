@@ -10,7 +10,7 @@ import prefect.runtime.flow_run
 from prefect.states import Completed
 
 from flows.artifacts import BatchWatch, watched
-from flows.runnable import runnable_flow
+from flows.submitted import batch_flow, leave_result
 from reflexion.batch import BatchResult, Progress, execute_batch
 from reflexion.config import BatchParameters
 from reflexion.session import Session
@@ -36,7 +36,7 @@ def run_name() -> str:
     return p.name or f"{p.dataset} · {p.llm or 'default model'} · {p.strategy}"
 
 
-@runnable_flow(
+@batch_flow(
     name="batch-evaluation",
     description="Run a dataset through the Reflexion loop: trial → evaluate → reflect → memorize.",
     flow_run_name=run_name,
@@ -67,6 +67,7 @@ async def batch_evaluation(parameters: BatchParameters) -> BatchResult:
             progress=watch,
         )
     await watch.publish(result)
+    await leave_result(result, parameters)
     # The state carries the result to the caller, and to the record what a reader of it needs.
     note = watch.note(made.task_runs, size, result.summary)
     return cast(BatchResult, Completed(data=result, message=note.to_message()))

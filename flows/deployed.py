@@ -142,7 +142,7 @@ async def unserved(client: PrefectClient, deployment: DeploymentResponse) -> str
             )
     if pool.type.endswith(":push") or pool.type == "prefect:managed":
         return None  # these need no worker
-    workers = await client.read_workers_for_work_pool(name)
+    workers = await client.read_workers_for_work_pool(name, offset=0, limit=200)
     if any(worker.status is WorkerStatus.ONLINE for worker in workers):
         return None
     return f"no worker of the work pool {name!r} is running; start one with: prefect worker start --pool {name}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, get_type_hints
 
 from prefect import Flow
 
@@ -66,4 +67,7 @@ def stoppable(fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[
     async def until_done(*args: P.args, **kwargs: P.kwargs) -> R:
         return await until_stopped(fn(*args, **kwargs))
 
+    # Prefect looks annotations up where the function lies; this one lies elsewhere, so it has the types.
+    until_done.__annotations__ = get_type_hints(fn)
+    until_done.__signature__ = inspect.signature(fn, eval_str=True)  # type: ignore[attr-defined]
     return until_done

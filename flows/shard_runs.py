@@ -15,6 +15,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectException, PrefectHTTPStatusError
 from prefect.states import Crashed
 from prefect.utilities.urls import url_for
@@ -108,6 +109,9 @@ class Conductor:
         self._shown = 0.0
         self.shards = {index: ShardStatus(index, run.describe(index)) for index in asked}
         self.attempts = 0
+        self._born = time.monotonic()
+        self.began_after: float | None = None
+        """Seconds until the first shard gave a sign of life: what starting took."""
 
     # -- the whole ------------------------------------------------------------------------------------
 
@@ -272,6 +276,8 @@ class Conductor:
             self._signs[index] = (sign, time.monotonic(), note)
             return
         before, moved, _ = self._signs[index]
+        if sign is not None and self.began_after is None:
+            self.began_after = time.monotonic() - self._born
         if note is not None and note.peak_rss_mb is not None:
             self._run.peak_rss_mb = max(self._run.peak_rss_mb or 0.0, note.peak_rss_mb)
         self._signs[index] = (sign, time.monotonic() if sign != before else moved, note)
@@ -282,7 +288,9 @@ class Conductor:
             part = ids[begin : begin + 200]
             try:
                 runs = await self._client.read_flow_runs(
-                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=part)), limit=200
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=part)),
+                    sort=FlowRunSort.ID_DESC,
+                    limit=200,
                 )
             except Exception as exc:
                 if not transient(exc):

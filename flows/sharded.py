@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ from flows.deployed import deploy_on_pool, find_deployment, unserved
 from flows.runnable import runnable_flow
 from flows.shard_launch import DeploymentLauncher, Launcher, ProcessLauncher
 from flows.shard_runs import Conductor, ShardStatus
-from reflexion._files import storage_errors
+from flows.submitted import batch_flow, leave_result
 from reflexion.batch import (
     REPORTED_EPISODES,
     BatchResult,
@@ -40,7 +39,14 @@ from reflexion.session import Session, spec_of
 from reflexion.settings import Settings
 from reflexion.sharding.channel import Channel, EndNote, FolderChannel, open_channel
 from reflexion.sharding.merge import ShardedRun
-from reflexion.sharding.parameters import PROTOCOL, Shard, ShardedParameters, for_shard, results_url
+from reflexion.sharding.parameters import (
+    PROTOCOL,
+    Shard,
+    ShardedParameters,
+    for_shard,
+    results_url,
+    shard_name,
+)
 from reflexion.sharding.reporter import Reporter
 from reflexion.steps import Runner
 from reflexion.types import Episode
@@ -188,7 +194,7 @@ def run_name() -> str:
     return p.name or f"{p.dataset} · {p.llm or 'default model'} · {p.strategy} · {p.shards} shards"
 
 
-@runnable_flow(
+@batch_flow(
     name="sharded-evaluation",
     description="Run a dataset in shards, each a flow run of its own, and merge them into one run.",
     flow_run_name=run_name,
@@ -208,80 +214,85 @@ async def sharded_evaluation(parameters: ShardedParameters) -> BatchResult:
         InputError: the dataset, a parameter, the deployment or the pool is wrong.
         RunFailedError: shards did not finish; names them. What is finished is kept.
     """
-    settings, watch = Settings(), BatchWatch(PROGRESS.get())
-    dataset = dataset_of(parameters)
-    if parameters.shards > len(dataset):
-        raise ConfigurationError(
-            f"shards: {parameters.shards} is more than the {len(dataset)} problems; use at most {len(dataset)}"
-        )
-    if parameters.deployment and parameters.pool:
-        raise ConfigurationError("deployment and pool: give one of them, not both")
-    spec = spec_of(parameters, settings)
-    root = (Path(parameters.runs) if parameters.runs else settings.runs).resolve()
+    watch = BatchWatch(PROGRESS.get())
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(get_client())
-        deployment = await _deployment(client, parameters)
-        name = parameters.name or stack.enter_context(
-            new_name(root, default_run_name(dataset.name, spec, parameters.strategy, datetime.now()))
-        )
-        record = run_record(parameters, dataset, spec)
-        folder = stack.enter_context(RunFolder.start(root, name, parameters=record))
-        run = ShardedRun(folder, dataset, parameters.shards, parameters=parameters, progress=watch)
-        done = sum(folder.done(*key) for key in run.plan.order()) if len(folder) else 0
-        watch.started(folder, run.plan.total, done)
-        channel = open_channel(results_url(parameters, settings), folder=folder.path, run=name, token=run.token)
-        stack.push_async_callback(channel.aclose)
-        launcher: Launcher = (
-            DeploymentLauncher(client, deployment)
-            if deployment is not None
-            else ProcessLauncher(client, evaluation_shard, ENTRYPOINT, folder.path / "logs")
-        )
-        at_a_time = parameters.shards_at_a_time or (
-            parameters.shards if deployment is not None else min(parameters.shards, os.cpu_count() or 1)
-        )
-        if parameters.escalate is None:
-            parameters = parameters.model_copy(update={"llm": spec})
-        asked = {
-            index: (
-                Shard(
-                    run=name,
-                    token=run.token,
-                    index=index,
-                    count=parameters.shards,
-                    dataset_digest=dataset.digest,
-                    folder=str(folder.path),
-                ),
-                for_shard(parameters, run.part(index), at_a_time),
-            )
-            for index in range(parameters.shards)
-            if run.missing(index)
-        }
-        names = [shard.name for shard, _ in asked.values()]
-        conductor = Conductor(client, launcher, channel, run, parameters=parameters, asked=asked, at_a_time=at_a_time)
+        conductor, run, channel = await _prepare(parameters, watch, stack)
         complete = False
         try:
-            with contextlib.suppress(ReflexionError):
-                if isinstance(channel, FolderChannel):
-                    await channel.clear(names)
             async with watched(watch):
                 await conductor.carry_out()
             complete = not any(s.missing for s in conductor.shards.values())
         finally:
-            report = {"shards": [s.row() for s in conductor.shards.values()]}
+            shards = [s.row() for s in conductor.shards.values()]
+            report = {"began_after": conductor.began_after, "shards": shards}
             summary = run.finish(report, parameters.steps_per_task_run, complete=complete)
         if complete:
-            await _clean_up(channel, names)
+            await _clean_up(channel, [shard_name(index, parameters.shards) for index in conductor.shards])
     if summary.episodes <= REPORTED_EPISODES:
         from reflexion.report import write_report
 
-        await asyncio.to_thread(write_report, folder.path)
+        await asyncio.to_thread(write_report, run.folder.path)
     stopped = next((s.stopped for s in conductor.shards.values() if s.stopped), None)
-    result = BatchResult(folder=folder.path, summary=summary, stopped=stopped)
+    result = BatchResult(folder=run.folder.path, summary=summary, stopped=stopped)
     await watch.publish(result)
     if not complete and stopped is None:
         raise RunFailedError(await _tell_unfinished(result, list(conductor.shards.values())))
+    await leave_result(result, parameters)
     note = watch.note(conductor.attempts, parameters.steps_per_task_run, summary)
     return cast(BatchResult, Completed(data=result, message=note.to_message()))
+
+
+async def _prepare(
+    parameters: ShardedParameters, watch: BatchWatch, stack: AsyncExitStack
+) -> tuple[Conductor, ShardedRun, Channel]:
+    """Find what is wrong, then open the run and lay out its shards.
+
+    Raises:
+        InputError: as `sharded_evaluation` raises it.
+    """
+    settings = Settings()
+    dataset, count = dataset_of(parameters), parameters.shards
+    if count > len(dataset):
+        raise ConfigurationError(
+            f"shards: {count} is more than the {len(dataset)} problems; use at most {len(dataset)}"
+        )
+    if parameters.deployment and parameters.pool:
+        raise ConfigurationError("deployment and pool: give one of them, not both")
+    if parameters.record is not None:
+        raise ConfigurationError("record: several shards cannot write one recording; record without shards")
+    spec, url = spec_of(parameters, settings), results_url(parameters, settings)
+    root = (Path(parameters.runs) if parameters.runs else settings.runs).resolve()
+    client = await stack.enter_async_context(get_client())
+    deployment = await _deployment(client, parameters)
+    name = parameters.name or stack.enter_context(
+        new_name(root, default_run_name(dataset.name, spec, parameters.strategy, datetime.now()))
+    )
+    open_channel(url, folder=root / name, run=name, token="")  # a wrong URL is told before anything is made
+    folder = stack.enter_context(RunFolder.start(root, name, parameters=run_record(parameters, dataset, spec)))
+    run = ShardedRun(folder, dataset, count, parameters=parameters, progress=watch)
+    done = sum(folder.done(*key) for key in run.plan.order()) if len(folder) else 0
+    watch.started(folder, run.plan.total, done)
+    channel = open_channel(url, folder=folder.path, run=name, token=run.token)
+    stack.push_async_callback(channel.aclose)
+    if deployment is not None:
+        launcher: Launcher = DeploymentLauncher(client, deployment)
+    else:
+        launcher = ProcessLauncher(client, evaluation_shard, ENTRYPOINT, folder.path / "logs")
+    at_a_time = parameters.shards_at_a_time or (count if deployment is not None else min(count, os.cpu_count() or 1))
+    if parameters.escalate is None:
+        # The same model everywhere, whatever a worker's own environment names.
+        parameters = parameters.model_copy(update={"llm": spec})
+    shard = Shard(
+        run=name, token=run.token, index=0, count=count, dataset_digest=dataset.digest, folder=str(folder.path)
+    )
+    asked = {
+        index: (shard.model_copy(update={"index": index}), for_shard(parameters, run.part(index), at_a_time))
+        for index in range(count)
+        if run.missing(index)
+    }
+    await channel.clear([shard_name(index, count) for index in asked], episodes=False)
+    conductor = Conductor(client, launcher, channel, run, parameters=parameters, asked=asked, at_a_time=at_a_time)
+    return conductor, run, channel
 
 
 async def _deployment(client: PrefectClient, parameters: ShardedParameters) -> Any:
@@ -299,11 +310,7 @@ async def _deployment(client: PrefectClient, parameters: ShardedParameters) -> A
 async def _clean_up(channel: Channel, shards: list[str]) -> None:
     """Remove what the shards left behind, once all of it is in the run's own record."""
     with contextlib.suppress(ReflexionError):
-        await channel.clear(shards)
-    if isinstance(channel, FolderChannel):
-        with storage_errors(channel.root):
-            for name in shards:
-                await asyncio.to_thread(shutil.rmtree, channel.root / name, ignore_errors=True)
+        await channel.clear(shards, episodes=True)
 
 
 async def _tell_unfinished(result: BatchResult, shards: list[ShardStatus]) -> str:

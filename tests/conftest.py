@@ -17,6 +17,7 @@ from reflexion.testing import ScriptedEndpoint
 from tests.redis_server import RedisServer
 from tests.support import loopback
 from tests.support.prefect_server import PrefectServer
+from tests.support.topology import POOL, Topology
 
 _FOREIGN = ("OPENAI_", "REFLEXION_", "PREFECT_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy")
 
@@ -75,6 +76,21 @@ def redis_server() -> Iterator[RedisServer]:
     """A running Redis server, empty at the session's start."""
     with RedisServer.start() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def topology() -> Iterator[Topology]:
+    """PostgreSQL, Redis, a Prefect server on both, and two process workers of one pool."""
+    parts = Topology()
+    try:
+        parts.launch()
+        parts.wait()
+        parts.make_pool(POOL)
+        for name in ("w1", "w2"):
+            parts.start_worker(name)
+        yield parts
+    finally:
+        parts.close()
 
 
 @pytest.fixture

@@ -138,6 +138,14 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def flush(self) -> None:
+        """Empty database 0 and 1, where caches, memories and results of tests are."""
+        import redis
+
+        for database in (0, 1):
+            with redis.Redis.from_url(self.url_with(self.password, database)) as client:
+                client.flushdb()
+
     def restart(self) -> None:
         """End it and start an empty one on the same port."""
         self.stop()

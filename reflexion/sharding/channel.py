@@ -9,6 +9,7 @@ episode once.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -81,8 +82,8 @@ class Channel(Protocol):
         """The last sign of life, and how the last attempt ended."""
         ...
 
-    async def clear(self, shards: Sequence[str]) -> None:
-        """Remove what the channel keeps of these shards."""
+    async def clear(self, shards: Sequence[str], *, episodes: bool) -> None:
+        """Remove what an earlier session said of these shards; on request what they sent, too."""
         ...
 
     async def aclose(self) -> None:
@@ -168,11 +169,13 @@ class FolderChannel:
         alive = _content(self.root / shard / "alive")
         return alive.decode() if alive is not None else None, _end_note(_content(self.root / shard / "end.json"))
 
-    async def clear(self, shards: Sequence[str]) -> None:
+    async def clear(self, shards: Sequence[str], *, episodes: bool) -> None:
         for shard in shards:
             for name in ("alive", "end.json", "orders.json"):
                 with suppress(OSError):
                     (self.root / shard / name).unlink()
+            if episodes:
+                shutil.rmtree(self.root / shard, ignore_errors=True)
 
     async def aclose(self) -> None:
         """There is nothing to close."""
@@ -249,8 +252,9 @@ class RedisChannel:
             alive, end = cast("list[bytes | None]", await self._client.mget(*keys))
             return alive.decode() if alive is not None else None, _end_note(end)
 
-    async def clear(self, shards: Sequence[str]) -> None:
-        keys = [self._key(shard, what) for shard in shards for what in ("episodes", "alive", "end", "orders")]
+    async def clear(self, shards: Sequence[str], *, episodes: bool) -> None:
+        kinds = ("alive", "end", "orders", *(("episodes",) if episodes else ()))
+        keys = [self._key(shard, what) for shard in shards for what in kinds]
         if keys:
             async with self._failures():
                 await self._client.delete(*keys)

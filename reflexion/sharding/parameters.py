@@ -11,7 +11,7 @@ from reflexion.config import BatchParameters
 from reflexion.settings import Settings
 from reflexion.types import Frozen
 
-__all__ = ["PROTOCOL", "Shard", "ShardedParameters", "for_shard"]
+__all__ = ["PROTOCOL", "Shard", "ShardedParameters", "absolute", "for_shard", "results_url", "shard_name"]
 
 PROTOCOL = 1
 """Raised when what a shard is told changes, so that workers with an older version say so."""
@@ -101,16 +101,16 @@ def for_shard(parameters: ShardedParameters, part: float, at_a_time: int) -> Bat
     if parameters.concurrency is not None:
         values["concurrency"] = max(1, parameters.concurrency // at_a_time)
     for name in ("dataset", "cache"):
-        values[name] = _absolute(values[name])
+        values[name] = absolute(values[name])
     return BatchParameters.model_validate(values)
 
 
-def _absolute(place: str | None) -> str | None:
+def absolute(place: str | None) -> str | None:
     """A path as it is read from any working directory; names and URLs stay as they are."""
     if place is None or "://" in place or place.startswith("sqlite:"):
         return place
     path = Path(place).expanduser()
-    return str(path.resolve()) if path.exists() or path.is_absolute() else place
+    return str(path.resolve()) if path.exists() or path.isabsolute() else place
 
 
 def results_url(parameters: BatchParameters, settings: Settings) -> str | None:

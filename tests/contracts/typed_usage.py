@@ -6,10 +6,13 @@ from typing import assert_type
 
 from flows.batch import batch_evaluation
 from flows.episode import EpisodeRun, episode
+from flows.sharded import sharded_evaluation
+from flows.submitted import SubmittedRun
 from reflexion import Episode, Evaluation, Problem, ReflexionAgent, Sampling, Strategy
 from reflexion.actors import Environment, State, tool
 from reflexion.batch import BatchResult
 from reflexion.config import BatchParameters, EpisodeParameters
+from reflexion.sharding.parameters import ShardedParameters
 from reflexion.telemetry import PerformanceMonitor
 from reflexion.testing import ScriptedLLM
 
@@ -67,6 +70,12 @@ def flows() -> None:
     assert_type(batch_evaluation.with_options(name="nightly").run(parameters), BatchResult)
     assert_type(episode.run(EpisodeParameters(problem="example task")), EpisodeRun)
     assert_type(batch_evaluation.run(parameters).summary.solved_by_trial, tuple[int, ...])
+    assert_type(sharded_evaluation.run(ShardedParameters(dataset="starter", shards=2)), BatchResult)
+    submitted = batch_evaluation.submit(parameters, deployment="nightly")
+    assert_type(submitted, SubmittedRun)
+    assert_type(submitted.wait(timeout=60), SubmittedRun)
+    assert_type(submitted.result(), BatchResult)
+    assert_type(submitted.cancel(), SubmittedRun)
 
 
 async def async_flows() -> None:
@@ -74,3 +83,8 @@ async def async_flows() -> None:
     assert_type(await batch_evaluation.arun(parameters), BatchResult)
     assert_type(await batch_evaluation.run(parameters), BatchResult)
     assert_type(await batch_evaluation(parameters), BatchResult)
+    submitted = await batch_evaluation.submit(parameters)
+    assert_type(submitted, SubmittedRun)
+    assert_type(await (await batch_evaluation.asubmit(parameters)).result(timeout=60), BatchResult)
+    assert_type(await submitted.wait(), SubmittedRun)
+    assert_type(await submitted.cancel(), SubmittedRun)
