@@ -10,6 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import DeploymentStatus, WorkerStatus, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
@@ -32,7 +33,8 @@ async def find_deployment(client: PrefectClient, flow: Flow[..., Any], name: str
         ConfigurationError: there is none, or there are several; says which.
     """
     where = f"on {client.api_url}"
-    known = await client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow.name])))
+    of_flow = FlowFilter(name=FlowFilterName(any_=[flow.name]))
+    known = await client.read_deployments(flow_filter=of_flow, sort=DeploymentSort.NAME_ASC, limit=200)
     names = sorted(deployment.name for deployment in known)
     shown = ", ".join(f"{flow.name}/{n}" for n in names) or "none"
     if name is None:
@@ -109,7 +111,7 @@ async def read_pool(client: PrefectClient, name: str) -> WorkPool:
     try:
         return await client.read_work_pool(name)
     except ObjectNotFound:
-        known = ", ".join(sorted(pool.name for pool in await client.read_work_pools())) or "none"
+        known = ", ".join(sorted(pool.name for pool in await client.read_work_pools(limit=200))) or "none"
         raise ConfigurationError(
             f"pool: there is no work pool {name!r} on {client.api_url} (there are: {known}); "
             f"make it with: prefect work-pool create {name} --type process"

@@ -108,6 +108,7 @@ class Conductor:
         self._said = False
         self._shown = 0.0
         self.shards = {index: ShardStatus(index, run.describe(index)) for index in asked}
+        self._over = False
         self.attempts = 0
         self._born = time.monotonic()
         self.began_after: float | None = None
@@ -131,9 +132,10 @@ class Conductor:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
+            # A flag, since a client of Redis may take a cancellation for a lost connection.
+            self._over = True
+            await asyncio.wait([watcher], timeout=2 * TICK_SECONDS)
             watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watcher
             if self._following:
                 await self._stop_all()
             await self._launcher.aclose()
@@ -196,7 +198,6 @@ class Conductor:
             status.missing = len(self._run.missing(index))
             if status.state == "running":
                 status.state = "failed"
-            await self._show()
 
     async def _attempt(self, index: int, attempt: int) -> tuple[EndNote | None, str]:
         """Start a shard and follow it until this attempt has ended; why, if it did not finish."""
@@ -210,7 +211,7 @@ class Conductor:
         self.attempts += 1
         self.shards[index].flow_runs.append(launched.run)
         self._following[index] = launched
-        await self._show()
+        self._shown = 0.0
         try:
             return await self._follow(index, attempt, launched)
         finally:
@@ -254,13 +255,25 @@ class Conductor:
     # -- what is going on -----------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Look at everything once in a while, and wake those who follow."""
+        """Look at the shards once in a while, and wake those who follow."""
+        server = asyncio.create_task(self._watch_server())
+        try:
+            while not self._over:
+                await asyncio.gather(*(self._read(index) for index in list(self._following)))
+                if server.done():
+                    await server
+                async with self._tick:
+                    self._tick.notify_all()
+                await asyncio.sleep(TICK_SECONDS)
+        finally:
+            server.cancel()
+
+    async def _watch_server(self) -> None:
+        """Ask the server for states: apart from the shards, since it may be away while they work."""
         while True:
-            await asyncio.gather(*(self._read(index) for index in list(self._following)), self._ask_states())
+            await self._ask_states()
             await self._check_served()
             await self._show()
-            async with self._tick:
-                self._tick.notify_all()
             await asyncio.sleep(TICK_SECONDS)
 
     async def _read(self, index: int) -> None:

@@ -74,7 +74,7 @@ async def until_stopped(work: Coroutine[Any, Any, R]) -> R:
         try:
             return await work
         except asyncio.CancelledError:
-            if stop.cause is None or FOREGROUND.get():
+            if stop.cause is None or (stop.cause == "signal" and FOREGROUND.get()):
                 raise
             task.uncancel()
         finally:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import orjson
 from pydantic import Field, ValidationError
@@ -23,13 +23,12 @@ from reflexion.errors import ConfigurationError, StorageError
 from reflexion.runs import EPISODES
 from reflexion.types import Frozen
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
 __all__ = ["Channel", "EndNote", "FolderChannel", "Orders", "RedisChannel", "open_channel"]
 
 KEEP_SECONDS = 7 * 86_400
 """How long Redis keeps the episodes of a run in shards: time enough to resume it."""
+
+REPLY_SECONDS = 10.0
 
 PAGE = 1000
 
@@ -107,7 +106,7 @@ def open_channel(url: str | None, *, folder: Path, run: str, token: str) -> Chan
     if url is None:
         return FolderChannel(folder / "shards")
     scheme = url.partition("://")[0].lower() if "://" in url else ""
-    if scheme in ("redis", "rediss"):
+    if scheme in ("redis", "rediss", "redis+sentinel"):
         return RedisChannel(url, f"reflexion:results:{run}:{token}")
     if scheme in ("", "file"):
         root = Path(url.removeprefix("file://") if scheme else url).expanduser()
@@ -197,12 +196,9 @@ class RedisChannel:
         Raises:
             ConfigurationError: the URL is malformed.
         """
-        from redis.asyncio import Redis
+        from reflexion.cache.redis_client import RedisAddress
 
-        try:
-            self._client: Redis = Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
-        except ValueError as exc:
-            raise ConfigurationError(f"results: not a Redis URL ({exc})") from None
+        self._client, self._sentinels = RedisAddress.parse(url).async_client(REPLY_SECONDS)
         self._prefix = prefix
         self._offsets: dict[str, int] = {}
 
@@ -263,8 +259,9 @@ class RedisChannel:
     async def aclose(self) -> None:
         from redis import RedisError
 
-        with suppress(RedisError, OSError):
-            await self._client.aclose()
+        for client in (self._client, *self._sentinels):
+            with suppress(RedisError, OSError):
+                await client.aclose()
 
     def _failures(self) -> _RedisFailures:
         return _RedisFailures()

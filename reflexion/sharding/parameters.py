@@ -110,7 +110,7 @@ def absolute(place: str | None) -> str | None:
     if place is None or "://" in place or place.startswith("sqlite:"):
         return place
     path = Path(place).expanduser()
-    return str(path.resolve()) if path.exists() or path.isabsolute() else place
+    return str(path.resolve()) if path.exists() or path.is_absolute() else place
 
 
 def results_url(parameters: BatchParameters, settings: Settings) -> str | None:

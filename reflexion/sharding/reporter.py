@@ -24,6 +24,9 @@ logger = logging.getLogger("reflexion.shards")
 BEAT_SECONDS = 1.0
 """Seconds between two signs of life, and until an order is heard."""
 
+LEAVE_SECONDS = 2.0
+"""How long the end waits for a request to the channel that is under way."""
+
 SEND_SECONDS = 60.0
 """How long the end of an attempt waits for a channel that is away."""
 
@@ -41,6 +44,8 @@ class Reporter:
         self._unsent: list[bytes] = []
         self._sent = self._beats = 0
         self._sign = uuid.uuid4().hex[:8]
+        self._wake = asyncio.Event()
+        self._over = False
         self.told: str | None = None
         """Why it was told to end."""
 
@@ -51,11 +56,13 @@ class Reporter:
         self._folder = folder
         if done and not self._channel.keeps_folders:
             self._unsent += [line for _, line in folder.lines()]
+            self._wake.set()
 
     def finished(self, episode: Episode) -> None:
         """An episode came to its end."""
         if not self._channel.keeps_folders:
             self._unsent.append(episode.model_dump_json(exclude_defaults=True).encode() + b"\n")
+            self._wake.set()
 
     # -- beside the work ------------------------------------------------------------------------------
 
@@ -66,18 +73,27 @@ class Reporter:
         try:
             yield
         finally:
+            # A flag, since a client of Redis may take a cancellation for a lost connection.
+            self._over = True
+            self._wake.set()
+            await asyncio.wait([task], timeout=LEAVE_SECONDS)
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def _keep_up(self) -> None:
-        while True:
+        heard = 0.0
+        while not self._over:
+            self._wake.clear()
             try:
+                # At once: what a process that is killed next has not sent must be done again elsewhere.
                 await self._send()
-                await self._listen()
+                if time.monotonic() - heard >= BEAT_SECONDS:
+                    heard = time.monotonic()
+                    await self._listen()
             except StorageError as exc:
                 logger.warning("%s; the shard goes on and tries again", exc)
-            await asyncio.sleep(BEAT_SECONDS)
+                await asyncio.sleep(BEAT_SECONDS / 4)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), BEAT_SECONDS)
 
     async def _listen(self) -> None:
         self._beats += 1

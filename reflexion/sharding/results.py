@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from reflexion._files import json_bytes, storage_errors, write_atomic
 from reflexion.batch import BatchResult
 from reflexion.errors import ConfigurationError, StorageError
-from reflexion.sharding.channel import KEEP_SECONDS
+from reflexion.sharding.channel import KEEP_SECONDS, REPLY_SECONDS
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 __all__ = ["get_result", "put_result"]
 
@@ -25,7 +31,7 @@ def _place(url: str | None, run: str, folder: Path) -> Path | None:
     if url is None:
         return folder / FILE
     scheme = url.partition("://")[0].lower() if "://" in url else ""
-    if scheme in ("redis", "rediss"):
+    if scheme in ("redis", "rediss", "redis+sentinel"):
         return None
     if scheme in ("", "file"):
         root = Path(url.removeprefix("file://") if scheme else url).expanduser()
@@ -49,16 +55,25 @@ async def put_result(result: BatchResult, url: str | None, run: str) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, [json_bytes(result.model_dump(mode="json"))])
         return
-    from redis import RedisError
-    from redis.asyncio import Redis
-
-    client = Redis.from_url(url or "", socket_timeout=10, socket_connect_timeout=5)
-    try:
+    async with _redis(url or "") as client:
         await client.set(f"reflexion:result:{run}", result.model_dump_json(), ex=KEEP_SECONDS)
+
+
+@asynccontextmanager
+async def _redis(url: str) -> AsyncGenerator[Redis]:
+    """A client for one request; what it raises names no password."""
+    from redis import RedisError
+
+    from reflexion.cache.redis_client import RedisAddress
+
+    client, sentinels = RedisAddress.parse(url).async_client(REPLY_SECONDS)
+    try:
+        yield client
     except (RedisError, OSError) as exc:
         raise StorageError(f"results: Redis cannot be used ({type(exc).__name__}: {exc})") from exc
     finally:
-        await client.aclose()
+        for one in (client, *sentinels):
+            await one.aclose()
 
 
 async def get_result(url: str | None, run: str, folder: Path) -> BatchResult:
@@ -72,16 +87,8 @@ async def get_result(url: str | None, run: str, folder: Path) -> BatchResult:
         with storage_errors(path):
             content: bytes | str | None = path.read_bytes()
     else:
-        from redis import RedisError
-        from redis.asyncio import Redis
-
-        client = Redis.from_url(url or "", socket_timeout=10, socket_connect_timeout=5)
-        try:
+        async with _redis(url or "") as client:
             content = await client.get(f"reflexion:result:{run}")
-        except (RedisError, OSError) as exc:
-            raise StorageError(f"results: Redis cannot be used ({type(exc).__name__}: {exc})") from exc
-        finally:
-            await client.aclose()
     if content is None:
         raise StorageError(f"results: Redis has no result of the flow run {run}; it keeps them for 7 days")
     try:

@@ -30,7 +30,12 @@ from tests.support.prefect_server import PrefectServer
 from tests.support.topology import POOL, Topology
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.prefect, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.timeout(300),
+    # Prefect never closes some of its clients.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 @pytest.fixture

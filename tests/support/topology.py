@@ -54,9 +54,14 @@ class Topology:
     @property
     def environment(self) -> dict[str, str]:
         """Variables of clients and workers."""
+        # Of this test session, not of the test that happens to start a worker.
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "REFLEXION_", "PREFECT_"))}
         return {
-            **os.environ,
+            **own,
             **DEFAULTS,
+            "OPENAI_API_KEY": "test-key",
+            "REFLEXION_RUNS": str(self.home / "worker"),
+            "REFLEXION_CACHE": str(self.home / "steps"),
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": self.api,
             "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -134,7 +139,7 @@ class Topology:
     def runs_of(self, name: str) -> int:
         """Flow runs in processes of a worker."""
         worker = psutil.Process(self._workers[name].pid)
-        return sum("prefect.flow_engine" in " ".join(_command(p)) for p in worker.children(recursive=True))
+        return sum(_carries_out_a_run(p) for p in worker.children(recursive=True))
 
     # -- commands -------------------------------------------------------------------------------------
 
@@ -209,8 +214,8 @@ def kill_tree(process: subprocess.Popen[Any]) -> None:
     process.wait(20)
 
 
-def _command(process: psutil.Process) -> list[str]:
+def _carries_out_a_run(process: psutil.Process) -> bool:
     try:
-        return process.cmdline()
+        return "PREFECT__FLOW_RUN_ID" in process.environ()
     except psutil.Error:
-        return []
+        return False
