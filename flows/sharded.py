@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +48,7 @@ from reflexion.sharding.parameters import (
     results_url,
     shard_name,
 )
-from reflexion.sharding.reporter import Reporter
+from reflexion.sharding.reporter import SEND_SECONDS, Reporter
 from reflexion.steps import Runner
 from reflexion.types import Episode
 from tasks.bulk import bulk_runs
@@ -59,17 +60,14 @@ __all__ = ["evaluation_shard", "sharded_evaluation"]
 
 ENTRYPOINT = "flows.sharded.evaluation_shard"
 
+HURRIED_SECONDS = 5.0
+"""How long a shard that is told to end may take to send its last episodes."""
+
 LOCK_SECONDS = 30.0
 """How long a later attempt waits for an earlier one to let go of the shard's folder."""
 
 
 # -- one shard -----------------------------------------------------------------------------------------
-
-
-def shard_run_name() -> str:
-    """Run and shard."""
-    shard = Shard.model_validate(prefect.runtime.flow_run.parameters.get("shard"))
-    return f"{shard.run} · shard {shard.index + 1} of {shard.count}"
 
 
 @runnable_flow(
@@ -131,7 +129,8 @@ async def evaluation_shard(parameters: BatchParameters, shard: Shard) -> BatchRe
         note = note.model_copy(update={"kind": type(exc).__name__, "message": str(exc)})
         raise
     finally:
-        await reporter.close(note)
+        ended_early = note.kind in ("Terminated", "Cancelled")
+        await reporter.close(note, HURRIED_SECONDS if ended_early else SEND_SECONDS)
         await channel.aclose()
     message = watch.note(made.task_runs, size, result.summary).to_message()
     return cast(BatchResult, Completed(data=result, message=message))
@@ -161,11 +160,10 @@ def _own(
     return parameters.model_copy(update=changes)
 
 
-async def _earlier(channel: Channel, shard: Shard) -> list[Episode]:
+async def _earlier(channel: Channel, shard: Shard) -> Iterable[Episode]:
     """Episodes of the run that are on record elsewhere."""
     if isinstance(channel, FolderChannel):
-        record = Path(shard.folder)
-        return list(RunFolder.open(record).episodes()) if (record / "episodes.jsonl").is_file() else []
+        return RunFolder.open(shard.folder).episodes() if shard.resumed else ()
     return [Episode.model_validate_json(line) for line in await channel.read(shard.name)]
 
 
@@ -283,7 +281,13 @@ async def _prepare(
         # The same model everywhere, whatever a worker's own environment names.
         parameters = parameters.model_copy(update={"llm": spec})
     shard = Shard(
-        run=name, token=run.token, index=0, count=count, dataset_digest=dataset.digest, folder=str(folder.path)
+        run=name,
+        token=run.token,
+        index=0,
+        count=count,
+        dataset_digest=dataset.digest,
+        folder=str(folder.path),
+        resumed=done > 0,
     )
     asked = {
         index: (shard.model_copy(update={"index": index}), for_shard(parameters, run.part(index), at_a_time))

@@ -24,6 +24,8 @@ SERVER_SETTINGS: dict[str, str] = {
 DEFAULTS: dict[str, str] = SERVER_SETTINGS | {
     # The first start makes the database: 40 s on two cores, and Prefect's own limit is 20 s.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # A server whose database restarts answers 500 for some seconds: a run must not end for that.
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
     # A line for each of thousands of task runs helps nobody, and each is sent to the server.
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
 }

@@ -70,6 +70,7 @@ class Shard(Frozen):
     attempt: int = Field(default=1, ge=1, title="Attempt", description="A later attempt takes over from earlier ones.")
     dataset_digest: str = Field(title="Digest of the dataset", description="The worker must read the same content.")
     folder: str = Field(title="Folder of the run", description="Where the shards' folders are, unless Redis is used.")
+    resumed: bool = Field(default=False, title="Resumed", description="The run had episodes on record when it began.")
     parent: int | None = Field(default=None, title="Process", description="A shard ends with the process it serves.")
     protocol: int = Field(default=PROTOCOL, title="Protocol")
 

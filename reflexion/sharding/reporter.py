@@ -17,7 +17,7 @@ from reflexion.sharding.channel import Channel, EndNote
 from reflexion.sharding.parameters import Shard
 from reflexion.types import Episode
 
-__all__ = ["Reporter"]
+__all__ = ["SEND_SECONDS", "Reporter"]
 
 logger = logging.getLogger("reflexion.shards")
 
@@ -127,9 +127,9 @@ class Reporter:
             self._unsent = [line for _, line in record.lines()]
             self._sent = there
 
-    async def close(self, note: EndNote) -> None:
-        """Send what is left, and how the attempt ended. A channel that stays away is given up."""
-        deadline = time.monotonic() + SEND_SECONDS
+    async def close(self, note: EndNote, seconds: float = SEND_SECONDS) -> None:
+        """Send what is left, and how the attempt ended. A channel that is away for `seconds` is given up."""
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 await self._send()
