@@ -22,7 +22,7 @@ from tasks.environment import DEFAULTS
 from tests.redis_server import RedisServer, free_port
 from tests.support.postgres import PostgresServer
 
-__all__ = ["POOL", "Topology"]
+__all__ = ["POOL", "Topology", "kill_tree"]
 
 POOL = "shards"
 
