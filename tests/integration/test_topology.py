@@ -1,4 +1,8 @@
-"""A batch in shards on the whole topology: PostgreSQL, Redis, a Prefect server on both, and two process workers."""
+"""A batch in shards on the whole topology: PostgreSQL, Redis, a Prefect server on both, and two process workers.
+
+Whatever is cut short meanwhile, each problem is in the record once, and no step that had finished is carried
+out again.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,9 @@ from reflexion.memory import open_memory
 from reflexion.testing import ScriptedEndpoint
 from tests.support.evals import CALLS, episodes, evaluate, write_problems
 from tests.support.topology import POOL, Topology, kill_tree
+from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.prefect, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(600)]
 
 
 @dataclass
@@ -26,6 +31,17 @@ class Batch:
 
     process: subprocess.Popen[str]
     folder: Path
+
+    @property
+    def merged(self) -> int:
+        """Episodes in the run's own record so far."""
+        record = self.folder / "episodes.jsonl"
+        return record.read_bytes().count(b"\n") if record.exists() else 0
+
+    async def until(self, count: int) -> None:
+        """Wait until so many episodes are in the run's record."""
+        await wait_until(lambda: self.merged >= count or self.process.poll() is not None, 240)
+        assert self.process.poll() is None, self.process.communicate()
 
     def end(self) -> tuple[int, dict[str, Any], str]:
         """Exit code, summary and stderr."""
@@ -100,3 +116,32 @@ def test_every_problem_is_there_once_for_the_calls_of_one_process(
     asyncio.run(memory.aclose())
     # Nothing of an episode went through the database.
     assert "PLAN-OK" not in json.dumps(shards) + json.dumps(parent)
+
+
+# -- chaos ---------------------------------------------------------------------------------------------
+
+PROBLEMS, AT_A_TIME = 60, 4
+
+
+async def test_a_server_that_is_killed_and_redis_emptied_and_postgres_restarted(
+    topology: Topology, start: Start, openai_endpoint: ScriptedEndpoint, tmp_path: Path
+) -> None:
+    openai_endpoint.latency = 0.4
+    dataset = write_problems(tmp_path / "problems.jsonl", PROBLEMS)
+    batch = start(dataset, "servers-killed", "--shards", "2", "--concurrency", str(2 * AT_A_TIME))
+    await batch.until(4)
+    topology.kill_server()
+    topology.launch_server()
+    await batch.until(12)
+    topology.redis.restart()
+    await batch.until(20)
+    await asyncio.to_thread(topology.postgres.restart)
+
+    code, summary, err = await asyncio.to_thread(batch.end)
+
+    assert code == 0, err
+    assert (summary["problems"], summary["solved"], summary["not_run"]) == (PROBLEMS, PROBLEMS, 0)
+    assert ids(batch.folder) == [f"p{n}.0" for n in range(PROBLEMS)]
+    assert len(openai_endpoint.stats.distinct) == PROBLEMS * CALLS
+    assert openai_endpoint.stats.calls - PROBLEMS * CALLS <= 2 * AT_A_TIME  # what was in flight
+    await asyncio.to_thread(topology.wait)
