@@ -26,12 +26,13 @@ from reflexion import errors
 from reflexion._collector import calm_collector
 from reflexion.config import BatchParameters, EpisodeParameters
 from reflexion.errors import DatasetError, RunFailedError, StorageError
-from reflexion.loop import run_episode
+from reflexion.loop import Attempt, run_episode
 from reflexion.resumed import carry_over, spent_by
 from reflexion.runs import RunFolder, check_run_name, default_run_name
 from reflexion.session import Gate, Session, check_problems, open_session, raise_if_fatal, spec_of
 from reflexion.settings import Settings
-from reflexion.steps import Runner, StepObserver, build_steps
+from reflexion.steps import Runner, StepCall, StepObserver, build_steps
+from reflexion.strategies import view_past
 from reflexion.telemetry.summary import Summary
 from reflexion.types import Episode, EpisodeError, Frozen, Outcome, Problem, Strategy
 
@@ -401,10 +402,23 @@ async def _look_ahead(plan: Plan, session: Session, runner: Runner, progress: Pr
             _put_on_record(plan, session, progress, episode)
 
 
+async def _warm_up(plan: Plan, session: Session) -> None:
+    """Get the model's client ready, or the first episodes wait for it. A run that finds its steps needs none."""
+    warm_up = getattr(session.runtime.actor(1), "warm_up", None)
+    first = next(plan.left(), None)
+    if warm_up is None or first is None:
+        return
+    problem, repeat = first
+    trial = StepCall(session.runtime, "trial", Attempt(problem, 1, repeat, view_past(plan.strategy, [])))
+    if session.cache is None or await session.cache.get(trial.key) is None:
+        await warm_up()
+
+
 async def _work(
     plan: Plan, session: Session, runner: Runner, parameters: BatchParameters, progress: Progress | None
 ) -> None:
     options = session.runtime.options
+    await _warm_up(plan, session)
     steps = build_steps(session.runtime, runner)
     left = plan.left()
     answered = False

@@ -191,6 +191,11 @@ class OpenAIChat:
             return usage
         return usage.model_copy(update={"cost_usd": self._pricer(tokens)})
 
+    async def warm_up(self) -> None:
+        """Load the SDK, the certificates and the prices, which take a second, before the first call is timed."""
+        await self._endpoint.client(self)
+        await asyncio.to_thread(getattr, self, "priced")
+
     async def aclose(self) -> None:
         """Close the pooled client unless others in this event loop still use it."""
         await self._endpoint.let_go(self)

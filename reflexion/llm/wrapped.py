@@ -50,6 +50,12 @@ class WrappedLLM:
         """The wrapped model's, if it tells."""
         return getattr(self._llm, "tool_calling", None)
 
+    async def warm_up(self) -> None:
+        """Warm the wrapped model up, if it can be."""
+        warm_up = getattr(self._llm, "warm_up", None)
+        if warm_up is not None:
+            await warm_up()
+
     async def aclose(self) -> None:
         """Close the wrapped model."""
         await self._llm.aclose()

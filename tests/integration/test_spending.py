@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from reflexion.batch import BatchResult
+from reflexion.llm.openai import OpenAIChat
 from reflexion.runs import RunFolder
 from reflexion.testing import ScriptedEndpoint
 from reflexion.types import Episode, Trial
@@ -44,6 +47,24 @@ def test_changes_of_the_limit_are_on_record_for_every_session_of_a_run(
         changes = json.loads((result.folder / "concurrency.json").read_text())
         assert [(c["old"], c["new"], c["why"]) for c in changes] == [(20, 16, "429")] * session
     assert "The limit changed 2 times" in (result.folder / "report.html").read_text()
+
+
+def test_a_client_is_made_ready_before_the_first_episode_unless_its_steps_are_cached(
+    openai_endpoint: ScriptedEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed: list[int] = []
+    warm_up = OpenAIChat.warm_up
+
+    async def counted(llm: OpenAIChat) -> None:
+        await warm_up(llm)
+        warmed.append(openai_endpoint.stats.calls)
+
+    monkeypatch.setattr(OpenAIChat, "warm_up", counted)
+    dataset = write_problems(tmp_path / "problems.jsonl", 2)
+    evaluate("direct", dataset, name="first", record=str(tmp_path / "tape.jsonl"))
+    assert warmed == [0]
+    evaluate("direct", dataset, name="second")
+    assert warmed == [0]
 
 
 BAD: dict[str, tuple[str | None, str | None]] = {
