@@ -13,8 +13,9 @@ from prefect.client.base import ServerType
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
+from prefect.events.worker import EventsWorker
 
-__all__ = ["FINAL_STATES", "MadeRuns", "count_task_runs", "flush_local_server", "wait_until_recorded"]
+__all__ = ["FINAL_STATES", "MadeRuns", "count_task_runs", "flush_local_server", "wait_for_room", "wait_until_recorded"]
 
 logger = logging.getLogger("reflexion.prefect")
 
@@ -24,11 +25,27 @@ STALLED = 30.0
 """Seconds without a further record after which waiting ends."""
 
 
+UNSENT_EVENTS, ROOM_SECONDS = 2_000, 5.0
+"""Events of task runs that may wait to be sent, and how long a step waits for them to become fewer."""
+
+
 @dataclass
 class MadeRuns:
     """Counts the task runs a flow run made, for those who wait until they are recorded."""
 
     task_runs: int = 0
+
+
+async def wait_for_room() -> None:
+    """Wait while this process has many events to send, a few seconds at most.
+
+    Prefect keeps them in memory without a limit, each with the context it was made in: a server that takes
+    them more slowly than steps are made would let the process grow for as long as the run goes on.
+    """
+    queue = EventsWorker.instance()._queue  # pyright: ignore[reportPrivateUsage]
+    deadline = time.monotonic() + ROOM_SECONDS
+    while queue.qsize() > UNSENT_EVENTS and time.monotonic() < deadline:  # noqa: ASYNC110 - a queue of threads
+        await asyncio.sleep(0.02)
 
 
 async def count_task_runs(client: PrefectClient, flow_run: UUID) -> int:

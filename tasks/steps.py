@@ -20,7 +20,7 @@ from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
 from tasks.caching import SERIALIZER, StepKeyPolicy, StepLocks, StepStorage, adopt
-from tasks.recorded import MadeRuns, flush_local_server
+from tasks.recorded import MadeRuns, flush_local_server, wait_for_room
 from tasks.records import COMPLETED, JUDGED_BY_MODEL, StepRecord, write_message
 
 __all__ = ["STEP_TASKS", "evaluate", "memorize", "reflect", "task_runs", "trial"]
@@ -114,6 +114,7 @@ async def task_runs(session: Session, made: MadeRuns | None = None) -> AsyncGene
     judge = steps["evaluate"].with_options(tags=[JUDGED_BY_MODEL])
 
     async def run(call: StepCall) -> StepOutput | None:
+        await wait_for_room()
         made.task_runs += 1
         by_model = call.step == "evaluate" and call.evaluator.config.get("model") is not None
         await (judge if by_model else steps[call.step])(call)
