@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := reflexion tasks flows tests benchmarks
+SOURCES := reflexion tasks flows deployments tests benchmarks
 
 .PHONY: setup demo test lint format bench clean
 
@@ -21,6 +21,7 @@ demo: setup
 	$(BIN)/reflexion eval starter --llm local --max-trials 3
 
 test: setup
+	sh tests/system_packages.sh
 	$(BIN)/python -m pytest
 
 lint: setup

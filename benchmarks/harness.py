@@ -32,7 +32,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "asyncio": ("openai>=2,<4",),
     "langgraph": ("langgraph>=1,<2", "langchain-openai>=1,<2"),
     "inspect": ("inspect-ai>=0.3.100", "openai>=2,<4"),
-    "prefect": ("prefect>=3.8,<4", "fastapi<0.155", "openai>=2,<4"),
+    "prefect": ("prefect>=3.8,<4", "fastapi<0.151", "openai>=2,<4"),
 }
 """What each peer's environment holds."""
 

@@ -7,17 +7,21 @@ from contextvars import ContextVar
 from typing import cast
 
 import prefect.runtime.flow_run
+from prefect.context import FlowRunContext
 from prefect.states import Completed
 
 from flows.artifacts import BatchWatch, watched
 from flows.submitted import batch_flow, leave_result
 from reflexion.batch import BatchResult, Progress, execute_batch
 from reflexion.config import BatchParameters
-from reflexion.session import Session
+from reflexion.naming import default_run_name
+from reflexion.session import Session, spec_of
+from reflexion.settings import Settings
 from reflexion.steps import Runner, StepObserver
 from tasks.bulk import bulk_runs
 from tasks.limits import llm_gate
 from tasks.recorded import MadeRuns
+from tasks.settings import aload_settings
 from tasks.steps import task_runs
 
 __all__ = ["OBSERVERS", "PROGRESS", "batch_evaluation"]
@@ -34,6 +38,20 @@ def run_name() -> str:
     given = prefect.runtime.flow_run.parameters.get("parameters")
     p = given if isinstance(given, BatchParameters) else BatchParameters.model_validate(given)
     return p.name or f"{p.dataset} · {p.llm or 'default model'} · {p.strategy}"
+
+
+def folder_name(parameters: BatchParameters, settings: Settings) -> str | None:
+    """Name of the folder of a deployment's run, so that one that is started again goes on in its folder.
+
+    None for other runs: their folders are named by the time at which they begin.
+    """
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    if run is None or run.deployment_id is None or run.created is None:
+        return None
+    begun = run.created.astimezone().replace(tzinfo=None)
+    usual = default_run_name(parameters.dataset, spec_of(parameters, settings), parameters.strategy, begun)
+    return f"{usual}-{run.id.hex[-6:]}"
 
 
 @batch_flow(
@@ -53,6 +71,7 @@ async def batch_evaluation(parameters: BatchParameters) -> BatchResult:
         InputError: the dataset or a parameter is wrong.
         RunFailedError: the endpoint refuses, or was never reached.
     """
+    settings = await aload_settings()
     size, made, watch = parameters.steps_per_task_run, MadeRuns(), BatchWatch(PROGRESS.get())
 
     def runner(session: Session) -> AbstractAsyncContextManager[Runner]:
@@ -62,6 +81,8 @@ async def batch_evaluation(parameters: BatchParameters) -> BatchResult:
         result = await execute_batch(
             parameters,
             runner=runner,
+            settings=settings,
+            run_name=folder_name(parameters, settings),
             gate=await llm_gate(),
             observers=(*OBSERVERS.get(), watch),
             progress=watch,

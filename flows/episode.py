@@ -6,11 +6,14 @@ from collections.abc import Generator
 from typing import Any, Self
 
 import prefect.runtime.flow_run
+from prefect.artifacts import acreate_markdown_artifact
 
+from flows.artifacts import best_effort
 from flows.runnable import runnable_flow
 from reflexion.batch import execute_episode
 from reflexion.config import EpisodeParameters
 from reflexion.types import Episode
+from tasks.settings import aload_settings
 from tasks.steps import task_runs
 
 __all__ = ["EpisodeRun", "episode"]
@@ -49,5 +52,31 @@ async def episode(parameters: EpisodeParameters) -> EpisodeRun:
         InputError: a parameter is wrong.
         AuthenticationError, ModelNotFoundError, EndpointError: no call can succeed.
     """
-    ended = await execute_episode(parameters, runner=task_runs)
+    ended = await execute_episode(parameters, runner=task_runs, settings=await aload_settings())
+    await best_effort(lambda: acreate_markdown_artifact(episode_page(parameters, ended), key="reflexion-episode"))
     return EpisodeRun.model_validate(ended.model_dump())
+
+
+def episode_page(parameters: EpisodeParameters, ended: Episode) -> str:
+    """The trials of an episode, as Markdown; what a model wrote stays text, whatever it contains."""
+    lines = [f"## {ended.outcome.value} after {len(ended.trials)} trials", "", *_quoted(parameters.problem), ""]
+    for trial in ended.trials:
+        judged = trial.evaluation
+        verdict = "not judged" if judged is None else "passed" if judged.passed else "failed"
+        lines += [f"### Trial {trial.index}: {verdict}", "", *_quoted(trial.answer or trial.error or ""), ""]
+        if judged is not None and not judged.passed and judged.feedback:
+            lines += ["Feedback:", "", *_quoted(judged.feedback), ""]
+        if trial.reflection is not None:
+            lines += ["Reflection:", "", *_quoted(trial.reflection.text), ""]
+    if ended.error is not None:
+        lines += ["### Error", "", *_quoted(f"{ended.error.kind}: {ended.error.message}"), ""]
+    usage = ended.usage
+    lines.append(
+        f"{ended.seconds:.1f} s, {usage.calls} LLM calls, {usage.total} tokens, {ended.saved.total} from cache"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> list[str]:
+    """A block of code: indented, since no text can end such a block."""
+    return [f"    {line}" for line in text.splitlines() or ["(nothing)"]]

@@ -6,15 +6,19 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal, TypeVar
 
+import prefect.runtime.flow_run
 from prefect import get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import ConfigDict, Field
 
+from flows.artifacts import best_effort
 from flows.runnable import runnable_flow
 from reflexion.config import Url
 from reflexion.errors import StorageError
 from reflexion.memory.base import MemoryLimits
 from reflexion.types import Frozen
+from tasks.settings import aload_settings
 
 __all__ = ["MaintenanceParameters", "MaintenanceResult", "maintenance"]
 
@@ -69,8 +73,16 @@ class MaintenanceResult(Frozen):
         return self
 
 
+def run_name() -> str:
+    """Which stores are cleaned."""
+    given = prefect.runtime.flow_run.parameters.get("parameters")
+    p = given if isinstance(given, MaintenanceParameters) else MaintenanceParameters.model_validate(given or {})
+    return f"cache: {p.cache or 'as configured'} · memory: {p.memory or 'as configured'}"
+
+
 @runnable_flow(
     name="maintenance",
+    flow_run_name=run_name,
     description="Drop expired and surplus lessons from the memory, and expired entries from the cache.",
     persist_result=False,
     validate_parameters=True,
@@ -86,9 +98,7 @@ async def maintenance(parameters: MaintenanceParameters | None = None) -> Mainte
     Raises:
         ConfigurationError: a URL is of no known form.
     """
-    from reflexion.settings import Settings
-
-    p, settings = parameters or MaintenanceParameters(), Settings()
+    p, settings = parameters or MaintenanceParameters(), await aload_settings()
     away: list[str] = []
     dropped = await _unless_away(lambda: prune_cache(p.cache or settings.cache), away)
     memory = p.memory or settings.memory
@@ -100,7 +110,23 @@ async def maintenance(parameters: MaintenanceParameters | None = None) -> Mainte
         away=tuple(away),
     )
     get_run_logger().info("%s", result)
+    await best_effort(lambda: acreate_markdown_artifact(_page(result), key="reflexion-maintenance"))
     return result
+
+
+def _page(result: MaintenanceResult) -> str:
+    """What was done, for people."""
+
+    def shown(count: int | None, what: str, gone: str) -> str:
+        return f"- {what}: {gone if count is None else f'{count} dropped'}"
+
+    lines = [
+        shown(result.cache_entries_dropped, "expired cache entries", "the cache was away"),
+        shown(result.lessons_dropped, "expired and surplus lessons", "no memory, or it was away"),
+        *([] if result.complete else ["- the time was up: the rest is done the next time"]),
+        *(f"- away: {reason}" for reason in result.away),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 async def _unless_away(work: Callable[[], Awaitable[T]], away: list[str]) -> T | None:

@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import prefect.runtime.flow_run
 from prefect import get_client
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.events import emit_event
@@ -15,7 +16,7 @@ from flows.artifacts import best_effort, sparkline
 from flows.records import RunReport, Scope, report_from_records
 from flows.runnable import runnable_flow
 from reflexion.cache.ttl import parse_duration
-from reflexion.telemetry.targets import TargetResult, Targets
+from reflexion.telemetry.targets import TargetResult, Targets, TargetStatus
 from reflexion.types import Frozen
 
 __all__ = [
@@ -53,6 +54,14 @@ class MonitoringParameters(Frozen):
     )
     deployment: str | None = Field(default=None, title="Deployment", description="NAME or FLOW/NAME; empty: all.")
     flow_run: str | None = Field(default=None, title="Flow run", description="Id; empty: all.")
+    error_rate: float | None = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        title="Error rate at most",
+        description="Share of steps that failed; more is reported like a missed target. Empty: not looked at.",
+        examples=[0.05],
+    )
     targets: Targets = Field(default_factory=Targets, title="Targets")
 
 
@@ -76,8 +85,16 @@ def scope_of(*, flow_run: str | None = None, deployment: str | None = None, sinc
     return Scope(flow_run=run, deployment=deployment or None, since=begin)
 
 
+def run_name() -> str:
+    """What is looked at, and how far back."""
+    given = prefect.runtime.flow_run.parameters.get("parameters")
+    p = given if isinstance(given, MonitoringParameters) else MonitoringParameters.model_validate(given or {})
+    return f"{p.flow_run or p.deployment or 'all runs'} · {f'last {p.since}' if p.since else 'everything'}"
+
+
 @runnable_flow(
     name="monitoring",
+    flow_run_name=run_name,
     description="Hold what was run against the performance targets, from Prefect's records alone.",
     persist_result=False,
     validate_parameters=True,
@@ -92,14 +109,33 @@ async def monitoring(parameters: MonitoringParameters | None = None) -> RunRepor
     parameters = parameters or MonitoringParameters()
     scope = scope_of(flow_run=parameters.flow_run, deployment=parameters.deployment, since=parameters.since)
     report = await report_from_records(scope, targets=parameters.targets)
-    history = [*await _history(parameters), _figures(report, parameters)]
+    missed = [*report.missed, *_too_many_errors(report, parameters.error_rate)]
+    history = [*await _history(parameters), _figures(report, parameters, missed)]
     await best_effort(
         lambda: acreate_table_artifact(history[-HISTORY:], key=FIGURES_KEY, description=f"Performance: {report.scope}")
     )
-    await best_effort(lambda: acreate_markdown_artifact(_page(report, history[-HISTORY:]), key=REPORT_KEY))
-    for target in report.missed:
+    await best_effort(lambda: acreate_markdown_artifact(_page(report, history[-HISTORY:], missed), key=REPORT_KEY))
+    for target in missed:
         _emit(target, report)
     return report
+
+
+def _too_many_errors(report: RunReport, limit: float | None) -> list[TargetResult]:
+    """The error rate as a missed target, if it is above its limit."""
+    rate = report.error_rate
+    if limit is None or rate is None or rate <= limit:
+        return []
+    return [
+        TargetResult(
+            name="error_rate",
+            unit="of steps",
+            target=limit,
+            higher_is_better=False,
+            value=rate,
+            status=TargetStatus.MISSED,
+            margin=limit - rate,
+        )
+    ]
 
 
 def _watched(parameters: MonitoringParameters) -> str:
@@ -107,7 +143,7 @@ def _watched(parameters: MonitoringParameters) -> str:
     return " ".join(part for part in (parameters.deployment, parameters.flow_run, parameters.since) if part) or "all"
 
 
-def _figures(report: RunReport, parameters: MonitoringParameters) -> dict[str, Any]:
+def _figures(report: RunReport, parameters: MonitoringParameters, missed: list[TargetResult]) -> dict[str, Any]:
     return {
         "at": round(time.time()),
         "watched": _watched(parameters),
@@ -118,7 +154,7 @@ def _figures(report: RunReport, parameters: MonitoringParameters) -> dict[str, A
         "peak_rss_mb": report.memory.peak_rss_mb,
         "requests": report.requests,
         "episodes": report.episodes,
-        "missed": ", ".join(target.name for target in report.missed),
+        "missed": ", ".join(target.name for target in missed),
     }
 
 
@@ -150,8 +186,11 @@ def _rows(data: Any) -> list[dict[str, Any]]:
     return value if isinstance(value, list) else []
 
 
-def _page(report: RunReport, history: list[dict[str, Any]]) -> str:
-    lines = [report.to_markdown(), "## Trend", "", "| figure | oldest to newest | now |", "|---|---|---|"]
+def _page(report: RunReport, history: list[dict[str, Any]], missed: list[TargetResult]) -> str:
+    verdict = (
+        "**Missed:** " + "; ".join(f"{t.name} ({t.sentence})" for t in missed) if missed else "No target is missed."
+    )
+    lines = [verdict, "", report.to_markdown(), "## Trend", "", "| figure | oldest to newest | now |", "|---|---|---|"]
     for title, name in _TREND.items():
         values = [row.get(name) for row in history]
         now = "no data" if values[-1] is None else f"{values[-1]:.4g}"

@@ -54,6 +54,7 @@ from reflexion.types import Episode
 from tasks.bulk import bulk_runs
 from tasks.limits import llm_gate
 from tasks.recorded import MadeRuns
+from tasks.settings import aload_settings
 from tasks.steps import task_runs
 
 __all__ = ["evaluation_shard", "sharded_evaluation"]
@@ -86,7 +87,7 @@ async def evaluation_shard(parameters: BatchParameters, shard: Shard) -> BatchRe
         InputError: the dataset cannot be read here, or is another one.
         RunFailedError: the endpoint refuses, or was never reached.
     """
-    settings, task = Settings(), asyncio.current_task()
+    settings, task = await aload_settings(), asyncio.current_task()
     assert task is not None
     channel = open_channel(
         results_url(parameters, settings), folder=Path(shard.folder), run=shard.run, token=shard.token
@@ -248,7 +249,7 @@ async def _prepare(
     Raises:
         InputError: as `sharded_evaluation` raises it.
     """
-    settings = Settings()
+    settings = await aload_settings()
     dataset, count = dataset_of(parameters), parameters.shards
     if count > len(dataset):
         raise ConfigurationError(

@@ -28,9 +28,9 @@ from reflexion.batch import BatchResult
 from reflexion.config import BatchParameters
 from reflexion.errors import RunFailedError
 from reflexion.runs import default_run_name
-from reflexion.settings import Settings
 from reflexion.sharding.parameters import absolute, results_url
 from reflexion.sharding.results import get_result, put_result
+from tasks.settings import aload_settings
 
 __all__ = ["BatchFlow", "SubmittedRun", "batch_flow", "leave_result"]
 
@@ -181,7 +181,7 @@ class BatchFlow(RunnableFlow[[A], BatchResult], Generic[A]):
 
     async def asubmit(self, parameters: A, deployment: str | None = None) -> SubmittedRun:
         """As `submit`, for async code."""
-        settings = Settings()
+        settings = await aload_settings()
         async with get_client() as client:
             found = await find_deployment(client, self, deployment)
             await unserved(client, found)  # raises what waiting would not mend
@@ -218,4 +218,4 @@ async def leave_result(result: BatchResult, parameters: BatchParameters) -> None
     """Leave the result of this flow run for who submitted it, if it was submitted to a deployment."""
     context = FlowRunContext.get()
     if context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None:
-        await put_result(result, results_url(parameters, Settings()), str(context.flow_run.id))
+        await put_result(result, results_url(parameters, await aload_settings()), str(context.flow_run.id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
@@ -54,11 +54,23 @@ REPLY_TOKENS = 512
 """Tokens of one reply at most, where neither the user nor the model says otherwise."""
 
 
+def _what_before_how(schema: dict[str, Any]) -> None:
+    """Let a form begin with what is worked on: fields of a base class would come first."""
+    fields = schema["properties"]
+    first = [name for name in ("problem", "answer", "dataset", "shards", "limit", "name", "llm") if name in fields]
+    schema["properties"] = {name: fields[name] for name in first} | fields
+
+
 class ModelParameters(Frozen):
     """What a single problem and a whole dataset have in common."""
 
-    # A URL with a password is refused, and the refusal must not show it.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        # A URL with a password is refused, and the refusal must not show it.
+        hide_input_in_errors=True,
+        json_schema_extra=_what_before_how,
+    )
 
     llm: str | None = Field(
         default=None,

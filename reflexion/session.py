@@ -188,6 +188,7 @@ async def open_agent_session(
     from reflexion.settings import Settings
 
     settings = Settings()
+    settings.require_values()
     async with AsyncExitStack() as stack:
         opener = _Models(settings, stack, base_url=base_url, api_key=api_key, concurrency=concurrency)
         actor = opener.get(models.get("actor"))
@@ -239,6 +240,7 @@ async def open_session(
     """
     from reflexion.llm.budget import Budget
 
+    settings.require_values()
     batch = parameters if isinstance(parameters, BatchParameters) else None
     async with AsyncExitStack() as stack:
         budget = Budget(batch.max_cost, batch.max_tokens) if batch is not None else Budget()
@@ -396,11 +398,9 @@ class _Models:
 
     def default(self) -> str:
         """The name that stands for no name."""
-        import os
-
         from reflexion.llm import default_spec
 
-        return self._settings.llm or default_spec(os.environ)
+        return self._settings.llm or default_spec(self._settings.endpoint)
 
     def roles(self, parameters: BatchParameters | EpisodeParameters) -> ModelRoles:
         """Which model does what."""

@@ -92,7 +92,7 @@ class StepStorage(WritableFileSystem):
             # Prefect reads a record once to see whether it is there and once for its content.
             entry = call.found
         else:
-            entry = await self._store().get(path)
+            entry = await (await self._store()).get(path)
             if entry is None:
                 raise FileNotFoundError(path)
             if call is not None:
@@ -100,7 +100,7 @@ class StepStorage(WritableFileSystem):
                 if call.restored is None:
                     raise FileNotFoundError(path)
                 call.found = entry
-                await self._store().record((entry,), ())
+                await (await self._store()).record((entry,), ())
         expires = datetime.fromtimestamp(entry.expires, UTC).isoformat() if entry.expires is not None else None
         return orjson.dumps(
             {
@@ -117,15 +117,15 @@ class StepStorage(WritableFileSystem):
         expiration = orjson.loads(content)["metadata"].get("expiration")
         now = datetime.now(UTC)
         ttl = (datetime.fromisoformat(expiration) - now).total_seconds() if expiration else None
-        await self._store().put(entry_for(call, call.output, ttl))
-        await self._store().record((), ((call.step, call.output.model),))
+        await (await self._store()).put(entry_for(call, call.output, ttl))
+        await (await self._store()).record((), ((call.step, call.output.model),))
 
-    def _store(self) -> StepCache:
+    async def _store(self) -> StepCache:
         if self._cache is None:
             from reflexion.cache import open_cache
-            from reflexion.settings import Settings
+            from tasks.settings import aload_settings
 
-            self._cache = open_cache(Settings().cache)
+            self._cache = open_cache((await aload_settings()).cache)
         return self._cache
 
 

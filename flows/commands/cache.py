@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from reflexion.cache.base import CacheFilter, CacheStats, StepCache
 from reflexion.errors import ConfigurationError, StorageError
-from reflexion.settings import Settings
+from tasks.settings import aload_settings, load_settings
 
 if TYPE_CHECKING:
     from reflexion.explain import Explanation, StepComparison
@@ -53,7 +53,7 @@ def explain(
     """Name the fields in which the cache keys of the same step differ in two runs."""
     from reflexion.explain import explain_runs
 
-    settings = Settings()
+    settings = load_settings()
     a, b = (open_run(name, runs or settings.runs) for name in (run_a, run_b))
 
     async def compare() -> Explanation:
@@ -110,7 +110,7 @@ async def _opened(url: str | None) -> AsyncGenerator[StepCache]:
     """A cache that must be there: a run goes on without it, a question about it has no other answer."""
     from reflexion.cache import open_cache
 
-    cache = open_cache(url or Settings().cache)
+    cache = open_cache(url or (await aload_settings()).cache)
     try:
         _check_there(cache)
         yield cache

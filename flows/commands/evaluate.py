@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from cyclopts import Group, Parameter
 
+from flows.commands.connecting import server_errors_told
 from flows.commands.options import (
     LOOP,
     RUN,
@@ -32,6 +33,7 @@ from reflexion.config import BatchParameters
 from reflexion.errors import ConfigurationError
 from reflexion.settings import Settings
 from reflexion.sharding.parameters import ShardedParameters
+from tasks.settings import load_settings
 
 __all__ = ["Outcome", "evaluate", "through_prefect", "with_progress", "write_junit"]
 
@@ -99,7 +101,7 @@ def evaluate(
     )
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise ConfigurationError(f"--fail-under: {fail_under} is not a share between 0 and 1")
-    settings = Settings()
+    settings = load_settings()
     _warn_of_equal_repeats(parameters)
     if strategies is not None:
         from flows.commands.ablation import compare_strategies
@@ -203,7 +205,8 @@ def through_prefect(progress: BatchProgress, flow: str, *arguments: Any, verbose
     module, _, attribute = flow.partition(":")
     token = PROGRESS.set(progress)
     try:
-        return getattr(import_module(module), attribute).run(*arguments)
+        with server_errors_told():
+            return getattr(import_module(module), attribute).run(*arguments)
     except CancelledRun:
         progress.say("The run was cancelled from Prefect's UI or API.")
         raise KeyboardInterrupt from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from cyclopts import App, Parameter
 
 from reflexion.errors import ConfigurationError
-from reflexion.settings import Settings
+from tasks.settings import load_settings
 
 if TYPE_CHECKING:
     from reflexion.memory.base import Memory, MemoryLimits
@@ -49,7 +49,7 @@ class Target:
 
         if self.memory is not None and self.run is not None:
             raise ConfigurationError("memory: give --memory or --run, not both")
-        settings = Settings()
+        settings = load_settings()
         if self.run is not None:
             return _memory_of(self.run, self.runs or settings.runs)
         url = self.memory or settings.memory

@@ -13,7 +13,7 @@ from reflexion._files import storage_errors
 from reflexion.errors import ConfigurationError
 from reflexion.report import compare_runs, to_junit, write_report
 from reflexion.report.ablation import gather, is_ablation
-from reflexion.settings import Settings
+from tasks.settings import load_settings
 
 __all__ = ["compare", "report"]
 
@@ -76,7 +76,8 @@ def folder_of(run: str) -> Path:
     Raises:
         ConfigurationError: there is neither.
     """
-    for candidate in (Path(run), Settings().runs / run):
+    runs = load_settings().runs
+    for candidate in (Path(run), runs / run):
         if candidate.is_dir():
             return candidate
-    raise ConfigurationError(f"there is no run {run!r}, neither as a folder nor in {Settings().runs}")
+    raise ConfigurationError(f"there is no run {run!r}, neither as a folder nor in {runs}")

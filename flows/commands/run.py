@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from flows.commands.connecting import server_errors_told
 from flows.commands.options import CacheOptions, ModelOptions, flag, parameters_from
 from reflexion.config import EpisodeParameters
 from reflexion.types import Episode, Outcome
@@ -37,13 +38,15 @@ def run(
             print("Starting a local Prefect server …", file=sys.stderr)  # noqa: T201
         from flows.episode import episode as flow
 
-        ended: Episode = flow.run(parameters)
+        with server_errors_told():
+            ended: Episode = flow.run(parameters)
     else:
         import asyncio
 
         from reflexion.batch import execute_episode
+        from tasks.settings import load_settings
 
-        ended = asyncio.run(execute_episode(parameters))
+        ended = asyncio.run(execute_episode(parameters, settings=load_settings()))
     if json:
         print(ended.model_dump_json(exclude_defaults=True))  # noqa: T201
     else:

@@ -47,7 +47,10 @@ def pip(python: str | Path, *arguments: str) -> None:
 def test_the_wheel_has_everything_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert names >= NEEDED
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"reflexion", "tasks", "flows"}
+    own = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
+    assert {name.partition("/")[0] for name in own} == {"reflexion", "tasks", "flows"}
+    shared = {name.partition(".data/data/share/reflexion-on-prefect/")[2] for name in names - own} - {""}
+    assert shared == {"prefect.yaml", "automations.yaml", "server.env"}
     code = {str(p.relative_to(ROOT)) for f in ("reflexion", "tasks", "flows") for p in (ROOT / f).rglob("*.py")}
     assert code <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)

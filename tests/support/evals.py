@@ -29,12 +29,12 @@ VOLATILE = {"seconds", "cached", "created", "key"}
 """What may differ between two records of the same work."""
 
 
-def write_problems(path: Path, distinct: int, copies: int = 1) -> str:
+def write_problems(path: Path, distinct: int, copies: int = 1, start: int = 0) -> str:
     """Problems with answer 42; copies have ids of their own and the same content, and lie far apart."""
     lines = [
         json.dumps({"id": f"p{n}.{copy}", "prompt": f"What is {n} times two, plus {42 - 2 * n}?", "answer": "42"})
         for copy in range(copies)
-        for n in range(distinct)
+        for n in range(start, start + distinct)
     ]
     path.write_text("\n".join(lines) + "\n")
     return str(path)

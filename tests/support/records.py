@@ -11,7 +11,7 @@ import httpx
 from tests.support.prefect_server import PrefectServer
 from tests.waiting import wait_until
 
-__all__ = ["flow_run_of", "state_names", "task_runs"]
+__all__ = ["delete_deployments", "flow_run_of", "state_names", "task_runs"]
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -46,3 +46,9 @@ async def task_runs(server: PrefectServer, flow_run: str, count: int) -> list[di
 def state_names(runs: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
     """How many task runs of each step ended in which state, by name: `Cached`, `Completed` …"""
     return Counter((run["name"].partition(":")[0], run["state_name"]) for run in runs)
+
+
+def delete_deployments(server: PrefectServer) -> None:
+    """Take every deployment away, and with it the runs it has scheduled, which would crowd out others' runs."""
+    for deployment in _post(server, "deployments/filter", {}):
+        httpx.delete(f"{server.url}/deployments/{deployment['id']}", timeout=30).raise_for_status()
