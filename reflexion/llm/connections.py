@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import weakref
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -104,6 +105,7 @@ class Connections:
                     timeout=aiohttp.ClientTimeout(total=None),  # callers time each attempt as a whole
                     cookie_jar=aiohttp.DummyCookieJar(),
                 )
+                weakref.finalize(self, _forget, self._session, connector)
             return self._session
 
     async def aclose(self) -> None:
@@ -112,6 +114,17 @@ class Connections:
         if session is not None:
             await session.close()
             await asyncio.sleep(0)  # the loop closes sockets in its next turn
+
+
+def _forget(session: aiohttp.ClientSession, connector: aiohttp.TCPConnector) -> None:
+    """Let go of what nobody closed, at the latest when the process ends, without a complaint on stderr."""
+    if session.closed:
+        return
+    session.detach()
+    closing = connector.close()
+    with contextlib.suppress(StopIteration, RuntimeError):
+        closing.send(None)  # its loop is gone or about to go: nothing can be waited for
+    closing.close()
 
 
 def _trust() -> ssl.SSLContext:
