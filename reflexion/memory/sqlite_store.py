@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
@@ -73,6 +74,11 @@ _BEST_MATCHES = _MATCHES.format(f"rank, rowid DESC LIMIT {CANDIDATES}")
 _NEWEST_MATCHES = _MATCHES.format(f"rowid DESC LIMIT {NEWEST}")
 
 
+def _is_full(folder: Path) -> bool:
+    """Whether a new database does not fit any more: SQLite calls a full disk an I/O error."""
+    return shutil.disk_usage(folder).free < 2**20
+
+
 class SqliteStore:
     """One connection, used by one thread at a time; every call is one transaction.
 
@@ -132,7 +138,8 @@ class SqliteStore:
                     "this Python's SQLite is built without FTS5, which the SQLite memory needs; "
                     "use another Python build, memory:// or redis://"
                 ) from error
-            raise StorageError(f"{path}: the memory cannot be opened ({error})") from error
+            mend = "; free space there, or use another folder" if _is_full(path.parent) else ""
+            raise StorageError(f"{path}: the memory cannot be opened ({error}){mend}") from error
         except sqlite3.DatabaseError as error:
             raise StorageError(f"{path}: not a memory of this program ({error}); use another file") from error
 
