@@ -88,7 +88,7 @@ def carry_out(command: str) -> str:
     if "local" in arguments:
         arguments += ["--max-completion-tokens", "48"]
     process = start_cli(*arguments)
-    if arguments[0] == "server" or "--watch" in arguments:
+    if arguments[0] in ("server", "serve") or "--watch" in arguments:
         return until_interrupted(process, arguments)
     try:
         out, err = process.communicate(timeout=SECONDS)
@@ -112,7 +112,7 @@ def until_interrupted(process: subprocess.Popen[str], arguments: list[str]) -> s
         url = f"http://127.0.0.1:{arguments[arguments.index('--prometheus-port') + 1]}/metrics"
     deadline = time.monotonic() + SECONDS
     try:
-        while not _answers(url):
+        while not (_serves() if arguments[0] == "serve" else _answers(url)):
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.1)
     finally:
@@ -120,6 +120,12 @@ def until_interrupted(process: subprocess.Popen[str], arguments: list[str]) -> s
         out, err = process.communicate(timeout=60)
     assert "Traceback" not in err, err
     return out
+
+
+def _serves() -> bool:
+    """Whether the deployments are on the server, which is when `serve` has begun."""
+    counted = httpx.post(f"{os.environ['PREFECT_API_URL']}/deployments/count", json={}, timeout=5)
+    return counted.status_code == 200 and counted.json() >= 5
 
 
 def _answers(url: str) -> bool:
