@@ -31,7 +31,7 @@ from reflexion.lookahead import DoneStep
 from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
-from tasks.recorded import MadeRuns, flush_local_server
+from tasks.recorded import MadeRuns, Pace, flush_local_server
 from tasks.records import CACHED, COMPLETED, MESSAGE_LIMIT, StepRecord, item_size, write_message
 
 __all__ = ["CACHED_PER_TASK_RUN", "BulkRunner", "Item", "bulk_runs"]
@@ -163,6 +163,7 @@ class BulkRunner:
         self._waves: dict[tuple[StepName, bool], tuple[Wave, asyncio.TimerHandle]] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
         self.made = made or MadeRuns()
+        self._pace = Pace()
 
     async def __call__(self, call: StepCall) -> StepOutput | None:
         """Carry out one step in a task run it shares with others of its kind."""
@@ -173,6 +174,7 @@ class BulkRunner:
                 item.seconds = time.time() - item.started
                 self._join(item, cached=True)
                 return item.output
+        await self._pace.wait()
         future: asyncio.Future[StepOutput | None] = asyncio.get_running_loop().create_future()
         self._join(Item(call, future), cached=False)
         return await future
@@ -247,6 +249,7 @@ class BulkRunner:
 
     def _ended(self, wave: Wave, run: asyncio.Task[Any]) -> None:
         self._under_way.discard(run)
+        self._pace.ended()
         kind = (wave.step, wave.cached)
         if kind in self._waves and self._waves[kind][0] is wave:
             self._close(kind)  # Prefect could not begin it: nobody may join it any more

@@ -8,14 +8,24 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
+import httpx
 from prefect import get_client
 from prefect.client.base import ServerType
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
+from prefect.context import FlowRunContext
 from prefect.events.worker import EventsWorker
 
-__all__ = ["FINAL_STATES", "MadeRuns", "count_task_runs", "flush_local_server", "wait_for_room", "wait_until_recorded"]
+__all__ = [
+    "FINAL_STATES",
+    "MadeRuns",
+    "Pace",
+    "count_task_runs",
+    "flush_local_server",
+    "wait_for_room",
+    "wait_until_recorded",
+]
 
 logger = logging.getLogger("reflexion.prefect")
 
@@ -27,6 +37,10 @@ STALLED = 30.0
 
 UNSENT_EVENTS, ROOM_SECONDS = 2_000, 5.0
 """Events of task runs that may wait to be sent, and how long a step waits for them to become fewer."""
+
+BACKLOG = 2_000
+"""Task runs that may have ended and not be recorded yet. A Prefect server holds 10,000 events in its memory,
+three of each task run, and drops what comes on top."""
 
 
 @dataclass
@@ -46,6 +60,64 @@ async def wait_for_room() -> None:
     deadline = time.monotonic() + ROOM_SECONDS
     while queue.qsize() > UNSENT_EVENTS and time.monotonic() < deadline:  # noqa: ASYNC110 - a queue of threads
         await asyncio.sleep(0.02)
+
+
+class Pace:
+    """Keeps a flow run from being so far ahead of the server that records would be lost.
+
+    Args:
+        backlog: task runs the server may be behind.
+        stalled: seconds without a further record after which nothing is waited for any more.
+    """
+
+    def __init__(self, backlog: int = BACKLOG, stalled: float = STALLED) -> None:
+        self._backlog, self._stalled = backlog, stalled
+        self._ended = self._recorded = 0
+        self._asking = asyncio.Lock()
+        self._off = False
+
+    def ended(self) -> None:
+        """A task run ended: its record is on its way."""
+        self._ended += 1
+
+    @property
+    def behind(self) -> bool:
+        """Whether the server is too far behind, as far as is known."""
+        return not self._off and self._ended - self._recorded >= self._backlog
+
+    async def wait(self) -> None:
+        """Wait while the server is too far behind; to be called before a task run is made."""
+        if not self.behind:
+            return
+        context = FlowRunContext.get()
+        if context is None or context.flow_run is None:
+            return
+        async with self._asking:
+            if self.behind:
+                await self._catch_up(context.flow_run.id)
+
+    async def _catch_up(self, flow_run: UUID) -> None:
+        moved = time.monotonic()
+        try:
+            async with get_client() as client:
+                while self.behind:
+                    recorded = await count_task_runs(client, flow_run)
+                    if recorded > self._recorded:
+                        self._recorded, moved = recorded, time.monotonic()
+                    elif time.monotonic() - moved > self._stalled:
+                        self._give_up("it records nothing")
+                    if self.behind:
+                        await asyncio.sleep(0.25)
+        except httpx.HTTPError as exc:
+            self._give_up(f"{type(exc).__name__}: {exc}")
+
+    def _give_up(self, reason: str) -> None:
+        self._off = True
+        logger.warning(
+            "the Prefect server is %d task runs behind and is not waited for any more (%s): records may be lost",
+            self._ended - self._recorded,
+            reason,
+        )
 
 
 async def count_task_runs(client: PrefectClient, flow_run: UUID) -> int:

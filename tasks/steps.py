@@ -20,7 +20,7 @@ from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
 from tasks.caching import SERIALIZER, StepKeyPolicy, StepLocks, StepStorage, adopt
-from tasks.recorded import MadeRuns, flush_local_server, wait_for_room
+from tasks.recorded import MadeRuns, Pace, flush_local_server, wait_for_room
 from tasks.records import COMPLETED, JUDGED_BY_MODEL, StepRecord, write_message
 
 __all__ = ["STEP_TASKS", "evaluate", "memorize", "reflect", "task_runs", "trial"]
@@ -113,11 +113,17 @@ async def task_runs(session: Session, made: MadeRuns | None = None) -> AsyncGene
     # A cached verdict's record does not tell that a model stands behind it; a tag does.
     judge = steps["evaluate"].with_options(tags=[JUDGED_BY_MODEL])
 
+    pace = Pace()
+
     async def run(call: StepCall) -> StepOutput | None:
         await wait_for_room()
+        await pace.wait()
         made.task_runs += 1
         by_model = call.step == "evaluate" and call.evaluator.config.get("model") is not None
-        await (judge if by_model else steps[call.step])(call)
+        try:
+            await (judge if by_model else steps[call.step])(call)
+        finally:
+            pace.ended()
         forget_results()
         return call.output if call.executed else call.restored
 
