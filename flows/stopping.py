@@ -38,6 +38,9 @@ FOREGROUND: ContextVar[bool] = ContextVar("reflexion_foreground", default=False)
 WATCH_SECONDS = 2.0
 """Seconds between two questions to the server whether the flow run was cancelled."""
 
+ANSWER_SECONDS = 5.0
+"""Seconds a question that is under way when the flow ends may take to come to its end."""
+
 _CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
 
 
@@ -69,7 +72,8 @@ async def until_stopped(work: Coroutine[Any, Any, R]) -> R:
     if task is None or run is None:
         return await work
     stop = _Stop(task)
-    watcher = asyncio.create_task(_watch(run, stop))
+    ended = asyncio.Event()
+    watcher = asyncio.create_task(_watch(run, stop, ended))
     with _sigterm_stops(stop):
         try:
             return await work
@@ -78,6 +82,9 @@ async def until_stopped(work: Coroutine[Any, Any, R]) -> R:
                 raise
             task.uncancel()
         finally:
+            # A question under way is let come to its end: cancelled, it may leave its connection open.
+            ended.set()
+            await asyncio.wait({watcher}, timeout=ANSWER_SECONDS)
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
@@ -86,11 +93,16 @@ async def until_stopped(work: Coroutine[Any, Any, R]) -> R:
     raise TerminationSignal(signal.SIGTERM)
 
 
-async def _watch(run: UUID, stop: _Stop) -> None:
+async def _watch(run: UUID, stop: _Stop, ended: asyncio.Event) -> None:
     while True:
-        await asyncio.sleep(WATCH_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_SECONDS):
+                await ended.wait()
+        if ended.is_set():
+            return
         if await _is_cancelled(run):
-            stop("cancelled")
+            if not ended.is_set():
+                stop("cancelled")
             return
 
 

@@ -23,9 +23,6 @@ from tasks.records import (
     write_message,
 )
 
-# Threads that earlier tests of the session left running may draw random numbers meanwhile.
-pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module:FutureWarning")
-
 BEGAN, ENDED = "2026-01-02T03:04:05.000000Z", "2026-01-02T03:04:07.500000Z"
 
 

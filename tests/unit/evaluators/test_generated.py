@@ -71,8 +71,9 @@ def test_false_positives_and_negatives_are_counted() -> None:
     strict = "assert double(1) == 3"
     for tests, answers in [(GOOD, [ABSOLUTE]), (GOOD, [RIGHT]), (GOOD, [WRONG, RIGHT]), (strict, [RIGHT])]:
         tally.add(agent(tests, *answers)[0])
-    assert (tally.generated.total, tally.visible.total) == (5, 0)
-    assert (tally.generated.false_positives, tally.generated.false_negatives) == (1 / 2, 1 / 3)
+    assert set(tally.agreements) == {"generated_tests"}
+    counted = tally.agreements["generated_tests"]
+    assert (counted.total, counted.false_positives, counted.false_negatives) == (5, 1 / 2, 1 / 3)
 
 
 @pytest.mark.parametrize(
