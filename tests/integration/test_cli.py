@@ -238,7 +238,7 @@ def test_a_wrong_key(
 
 
 @both_engines
-def test_an_endpoint_that_is_not_there_is_told_within_seconds(
+def test_an_endpoint_that_is_not_there_is_told_without_all_retries(
     engine: str, request: pytest.FixtureRequest, command: Command, problems: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
@@ -249,7 +249,8 @@ def test_an_endpoint_that_is_not_there_is_told_within_seconds(
     assert ended.code == EXIT_FAILED
     message = one_message(ended)
     assert url in message and "OPENAI_BASE_URL" in message
-    assert time.monotonic() - started < 45
+    # Far from the ten minutes a call may take with its retries, and far from what a busy machine needs.
+    assert time.monotonic() - started < 150
 
 
 def test_one_task_with_a_wrong_key(command: Command, openai_endpoint: ScriptedEndpoint) -> None:
