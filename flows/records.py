@@ -6,6 +6,7 @@ task runs. The report is the one `PerformanceMonitor` gives, counted by the same
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -299,9 +300,8 @@ class _Reader:
             ended: dict[str, Any] = {"state": {"type": {"any_": FINAL_STATES}}}
             if times:
                 ended["end_time"] = times
-            page = await self._post(
-                "/task_runs/filter",
-                {**where, "task_runs": ended, "sort": "END_TIME_DESC", "limit": PAGE, "offset": offset},
+            page = await self._page(
+                {**where, "task_runs": ended, "sort": "END_TIME_DESC", "limit": PAGE, "offset": offset}
             )
             yield [row for row in page if row["id"] not in seen]
             if len(page) < PAGE:
@@ -313,6 +313,18 @@ class _Reader:
             else:
                 before, offset = last, 0
                 seen = {row["id"] for row in page if row["end_time"] == last}
+
+    async def _page(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """A page of task runs with their states, which the server commits a moment after the rows that name them."""
+        deadline = time.monotonic() + self._wait
+        while True:
+            page: list[dict[str, Any]] = await self._post("/task_runs/filter", wanted)
+            if all(row["state"] is not None for row in page):
+                return page
+            if time.monotonic() >= deadline:
+                self._wait = 0.0  # it will not come for the pages that follow either
+                return page
+            await asyncio.sleep(0.1)
 
     def _count(self, row: Mapping[str, Any]) -> None:
         run = self._runs.get(UUID(row["flow_run_id"])) if row["flow_run_id"] else None

@@ -1,4 +1,4 @@
-"""Flow runs that stop when they are told to: by SIGTERM, or by somebody who cancels them in the UI.
+"""Flow runs that stop when they are told to: by SIGTERM, by a terminal that closes, or by a cancellation in the UI.
 
 Prefect's own handler of SIGTERM raises in the midst of whatever is running. When that is a step's task,
 asyncio keeps the exception there, and the process goes on calling models. Here SIGTERM cancels the
@@ -74,7 +74,7 @@ async def until_stopped(work: Coroutine[Any, Any, R]) -> R:
     stop = _Stop(task)
     ended = asyncio.Event()
     watcher = asyncio.create_task(_watch(run, stop, ended))
-    with _sigterm_stops(stop):
+    with _signals_stop(stop):
         try:
             return await work
         except asyncio.CancelledError:
@@ -117,14 +117,19 @@ async def _is_cancelled(run: UUID) -> bool:
 
 
 @contextmanager
-def _sigterm_stops(stop: _Stop) -> Generator[None]:
+def _signals_stop(stop: _Stop) -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, loop = signal.getsignal(signal.SIGTERM), asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop, "signal")
+    loop = asyncio.get_running_loop()
+    before = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # under nohup it is ignored, and stays so
+        before[signal.SIGHUP] = signal.SIG_DFL
+    for number in before:
+        loop.add_signal_handler(number, stop, "signal")
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

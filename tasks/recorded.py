@@ -165,6 +165,10 @@ async def flush_local_server(flow_run: UUID, made: int) -> None:
     async with get_client() as client:
         if client.server_type is not ServerType.EPHEMERAL:
             return
-    missing = await wait_until_recorded(flow_run, made)
+    try:
+        missing = await wait_until_recorded(flow_run, made)
+    except httpx.HTTPError as exc:
+        logger.warning("the local Prefect server is gone (%s): task runs may not be recorded", type(exc).__name__)
+        return
     if missing:
         logger.warning("the local Prefect server has not recorded %d of %d task runs", missing, made)

@@ -173,8 +173,9 @@ def read_task_run(row: Mapping[str, Any]) -> tuple[Iterator[StepRecord], float |
             return lines, rss
         # A step of its own: Prefect's times are those its caller waited.
         return (replace(line, start=began, waited=waited) if began is not None else line for line in lines), rss
-    name, kind = str(row["name"]), state.get("type")
-    outcome = str(state.get("name") or kind)
+    # A row may be there before the state it names: what it repeats of the state is better than nothing.
+    name, kind = str(row["name"]), state.get("type") or row.get("state_type")
+    outcome = str(state.get("name") or row.get("state_name") or kind)
     if kind == "COMPLETED":
         outcome = CACHED if outcome == CACHED else COMPLETED
     elif kind == "FAILED":

@@ -7,6 +7,7 @@ they name is started only when a test asks for it.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,10 @@ hypothesis.settings.load_profile("untimed")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let Prefect leave its own connections to its own server open: it never closes some of its clients."""
-    config.addinivalue_line("filterwarnings", rf"ignore:unclosed <socket.*{_server.port}\)>:ResourceWarning")
+    unclosed = rf"unclosed <socket.*{_server.port}\)>"
+    config.addinivalue_line("filterwarnings", f"ignore:{unclosed}:ResourceWarning")
+    # pytest's own last look for garbage comes after the tests, where lines added here do not count.
+    warnings.filterwarnings("ignore", message=unclosed, category=ResourceWarning)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

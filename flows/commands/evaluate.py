@@ -194,17 +194,19 @@ def through_prefect(progress: BatchProgress, flow: str, *arguments: Any, verbose
     if not verbose:
         # Prefect's console log would write through the bar; its log in the UI is untouched.
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    if not os.environ.get("PREFECT_API_URL"):
-        progress.say("Starting a local Prefect server (the first start makes its database, about a minute) …")
     from prefect.exceptions import CancelledRun, TerminationSignal
 
     from flows.batch import PROGRESS
     from flows.stopping import FOREGROUND
+    from tasks import local_server
 
     FOREGROUND.set(True)
     module, _, attribute = flow.partition(":")
     token = PROGRESS.set(progress)
     try:
+        if local_server.is_needed():
+            progress.say("Starting a local Prefect server (the first start makes its database, about a minute) …")
+            local_server.start()
         with server_errors_told():
             return getattr(import_module(module), attribute).run(*arguments)
     except CancelledRun:
@@ -215,6 +217,7 @@ def through_prefect(progress: BatchProgress, flow: str, *arguments: Any, verbose
         raise KeyboardInterrupt from None
     finally:
         PROGRESS.reset(token)
+        local_server.finish_sending()
 
 
 def write_junit(folders: Sequence[Path], path: Path) -> None:

@@ -34,10 +34,12 @@ def run(
     )
     if prefect:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-        if not os.environ.get("PREFECT_API_URL"):
-            print("Starting a local Prefect server …", file=sys.stderr)  # noqa: T201
         from flows.episode import episode as flow
+        from tasks import local_server
 
+        if local_server.is_needed():
+            print("Starting a local Prefect server …", file=sys.stderr)  # noqa: T201
+            local_server.start()
         with server_errors_told():
             ended: Episode = flow.run(parameters)
     else:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from reflexion.testing import ScriptedEndpoint
 from tests.redis_server import free_port
 from tests.support.commands import Command, Ended, command_in, one_message
 from tests.support.evals import cli, start_cli, write_problems
+from tests.support.prefect_server import PrefectServer
 
 
 @pytest.fixture
@@ -357,6 +361,52 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     assert code == 0, err
     assert json.loads(out)["solved"] == 20
     assert openai_endpoint.stats.calls == (20 - len(finished)) * 3
+
+
+@pytest.mark.prefect
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_a_whole_process_group_lets_the_local_server_record_it_first(
+    how: signal.Signals,
+    prefect_server: PrefectServer,
+    openai_endpoint: ScriptedEndpoint,
+    tmp_path: Path,
+    isolated: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A terminal's Ctrl-C and the SIGTERM of `timeout` reach every process of a command, servers included."""
+    home = tmp_path / "prefect"
+    home.mkdir()
+    # Making a database takes a minute; a copy of one that is in use has to be made by SQLite itself.
+    with (
+        closing(sqlite3.connect(prefect_server.database)) as used,
+        closing(sqlite3.connect(home / "prefect.db")) as copy,
+    ):
+        used.backup(copy)
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    monkeypatch.delenv("PREFECT_API_URL")
+    dataset = write_problems(tmp_path / "many.jsonl", 400)
+    openai_endpoint.latency = 0.1
+    process = start_cli("eval", dataset, "--llm", "mock", "--no-cache", "--name", "cut", process_group=0)
+    record = isolated / "runs" / "cut" / "episodes.jsonl"
+    deadline = time.monotonic() + 120
+    try:
+        while not (record.exists() and record.read_bytes().count(b"\n") >= 20):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.02)
+        os.killpg(process.pid, how)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == EXIT_INTERRUPTED, err
+    assert "Traceback" not in err and "Resume with: " in err
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+        query = "SELECT state_type FROM flow_run ORDER BY created DESC LIMIT 1"
+        (state,) = database.execute(query).fetchone()
+        query = "SELECT count(*) FROM task_run WHERE name LIKE 'trial:%' AND state_type = 'COMPLETED'"
+        recorded = database.execute(query).fetchone()[0]
+    assert state in ("CRASHED", "CANCELLED"), state
+    finished = sum(e["outcome"] == "solved" for e in map(json.loads, record.read_text().splitlines()))
+    assert recorded >= 2 * finished
 
 
 # -- doctor --------------------------------------------------------------------------------------------

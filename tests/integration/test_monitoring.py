@@ -17,6 +17,7 @@ import pytest
 from prefect import flow, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import records
 from flows.batch import OBSERVERS, batch_evaluation
 from flows.monitoring import TARGET_MISSED, MonitoringParameters, Scope, monitoring, report_from_records, scope_of
 from reflexion.config import BatchParameters
@@ -237,6 +238,28 @@ async def test_pages_of_any_size_give_the_same_report(
     whole = await report_from_records(Scope(flow_run=flow_run))
     monkeypatch.setattr("flows.records.PAGE", page)
     assert await report_from_records(Scope(flow_run=flow_run)) == whole
+
+
+async def test_states_that_come_after_their_rows_are_waited_for(
+    openai_endpoint: ScriptedEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server commits a task run's row and its state one after the other."""
+    _, flow_run = await watched(BatchParameters(dataset=write_problems(tmp_path / "p.jsonl", 4), llm="mock"))
+    whole = await report_from_records(Scope(flow_run=flow_run))
+    post, asked = records._Reader._post, 0
+
+    async def early(reader: Any, route: str, body: Any) -> Any:
+        nonlocal asked
+        answer = await post(reader, route, body)
+        if route == "/task_runs/filter":
+            asked += 1
+            if asked < 3:
+                answer[0]["state"] = None
+        return answer
+
+    monkeypatch.setattr(records._Reader, "_post", early)
+    assert await report_from_records(Scope(flow_run=flow_run)) == whole
+    assert asked == 3 and not whole.notes
 
 
 # -- the flow and the commands ---------------------------------------------------------------------------

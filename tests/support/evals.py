@@ -50,11 +50,20 @@ def evaluate(engine: Engine, dataset: str, **parameters: Any) -> BatchResult:
     return asyncio.run(execute_batch(BatchParameters(dataset=dataset, llm="mock", **parameters)))
 
 
-def start_cli(*arguments: str) -> subprocess.Popen[str]:
-    """`reflexion …` in a process of its own, its output in pipes."""
+def start_cli(*arguments: str, process_group: int | None = None) -> subprocess.Popen[str]:
+    """`reflexion …` in a process of its own, its output in pipes.
+
+    Args:
+        process_group: 0: in a group of its own.
+    """
     command = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        process_group=process_group,
     )
 
 

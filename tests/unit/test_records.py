@@ -145,6 +145,11 @@ def test_a_step_of_its_own_waited_as_long_as_prefect_says() -> None:
     assert record.waited == 2.5 and record.complete
 
 
+def test_a_row_whose_state_is_not_there_yet_is_known_by_what_it_repeats_of_it() -> None:
+    bare = row("trial:p#1", "", "") | {"state": None, "state_name": "Cached", "state_type": "COMPLETED"}
+    assert (only(bare).outcome, only(bare).error) == ("Cached", None)
+
+
 def test_prefects_own_fields_tell_of_cached_and_failed_steps() -> None:
     cached = only(row("trial:p#1", "Cached", "COMPLETED"))
     assert (cached.outcome, cached.complete, cached.waited) == (CACHED, False, 2.5)
