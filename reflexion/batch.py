@@ -6,6 +6,7 @@ The same engine serves direct runs and flows; they differ in the runner that car
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from reflexion import errors
 from reflexion._collector import calm_collector
 from reflexion.config import BatchParameters, EpisodeParameters
+from reflexion.crew import CREW, Crew
 from reflexion.errors import DatasetError, RunFailedError, StorageError
 from reflexion.loop import Attempt, run_episode
 from reflexion.resumed import carry_over, spent_by
@@ -58,6 +60,9 @@ __all__ = [
 
 ADAPTIVE_EPISODES = 128
 """Episodes under way when the number of calls adapts itself: enough to keep any endpoint busy."""
+
+STANDBY = 8
+"""Episodes under way for each that may be at work: the rest wait to try a call again."""
 
 REPORTED_EPISODES = 10_000
 """Episodes up to which a run ends with its report.html; `reflexion report` makes larger ones."""
@@ -424,6 +429,15 @@ async def _work(
     answered = False
 
     async def work() -> None:
+        try:
+            await take_problems()
+        except BaseException:
+            crew.close()
+            raise
+        finally:
+            crew.leave()
+
+    async def take_problems() -> None:
         nonlocal answered
         for problem, repeat in left:
             episode = await run_episode(
@@ -442,17 +456,32 @@ async def _work(
             # goes on. A wrong key or an unknown model will not get better.
             if error is not None and error.fatal and not (answered and error.kind == "EndpointError"):
                 plan.stopped = plan.stopped or error
+                crew.close()
                 return
             if episode.outcome is Outcome.NOT_RUN:
                 plan.stopped = plan.stopped or episode.error
                 plan.folder.append(episode)  # the trials it made before the budget ran out were paid for
+                crew.close()
                 return
             _put_on_record(plan, session, progress, episode)
+            if crew.too_many:
+                return
+        crew.close()
 
-    workers = parameters.concurrency or session.concurrency or ADAPTIVE_EPISODES
+    # Workers hired in the midst of a step must not take over its context.
+    outside = contextvars.copy_context()
+
+    def hire() -> None:
+        context = outside.copy()
+        context.run(CREW.set, crew)
+        group.create_task(work(), context=context)
+
+    fixed = parameters.concurrency or session.concurrency
+    places = min(fixed or ADAPTIVE_EPISODES, max(plan.total, 1))
+    # Where the number of calls adapts itself there are episodes enough as it is.
+    crew = Crew(places, places * STANDBY if fixed else places, hire)
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(workers, max(plan.total, 1))):
-                group.create_task(work())
+            crew.fill()
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None

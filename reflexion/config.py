@@ -232,7 +232,8 @@ class BatchParameters(ModelParameters):
         ge=1,
         le=10_000,
         title="Episodes at a time",
-        description="Empty: adapted to what the endpoint bears.",
+        description="And requests, too; an episode that waits to try a refused call again is not counted. "
+        "Empty: adapted to what the endpoint bears.",
     )
     steps_per_task_run: int = Field(
         default=1,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
+from reflexion.crew import CREW
 from reflexion.errors import EndpointError, RateLimitError, RetryableError
 
 if TYPE_CHECKING:
@@ -87,4 +90,12 @@ async def retry_after_failure(
             raise pending.pop()
         return await attempt()
 
-    return await AsyncRetrying(retry=retry_if_exception_type(RetryableError), wait=wait, stop=stop, reraise=True)(step)
+    return await AsyncRetrying(
+        retry=retry_if_exception_type(RetryableError), wait=wait, stop=stop, sleep=_sleep, reraise=True
+    )(step)
+
+
+async def _sleep(seconds: float) -> None:
+    crew = CREW.get()
+    with nullcontext() if crew is None else crew.away():
+        await asyncio.sleep(seconds)

@@ -64,6 +64,9 @@ _SLACK = 1.2
 ones, which then began together."""
 _HABIT_SAMPLE = 30
 """Answers of a round where 429s are the endpoint's habit."""
+_HABIT_WEIGHT = 0.2
+"""Of a round's share in what is known of the habit: at first that is a few dozen answers."""
+_HABIT_GONE = 0.02
 
 _changes: deque[LimitChange] = deque(maxlen=_KEPT)
 
@@ -265,10 +268,12 @@ class AdaptiveLimiter(Limiter):
         tolerated = min(self._habit * 1.5 + 0.05, 0.6) if self._habit else 0.0
         few = not self._doubling and not self._habit and self._recent.rare
         clean = self._round_failed == 0 and (few or share <= tolerated)
-        if self._habit and share > tolerated:
-            self._habit = 0.0
-        elif self._habit and share < self._habit / 2:
-            self._habit = share if share > 0.02 else 0.0
+        if self._habit and share > tolerated and self._recent.value > tolerated:
+            self._habit = 0.0  # one round of few answers may exceed it by chance
+        elif self._habit:
+            self._habit += (share - self._habit) * _HABIT_WEIGHT
+            if self._habit < _HABIT_GONE:
+                self._habit = 0.0
         # A limit that was not reached has not been tried: growing it would prove nothing.
         if clean and self._used:
             self._clean += 1
