@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from reflexion.batch import BatchResult
 from reflexion.llm.openai import OpenAIChat
 from reflexion.runs import RunFolder
 from reflexion.testing import ScriptedEndpoint
-from reflexion.types import Episode, Trial
+from reflexion.types import Episode
 from tests.support.evals import evaluate, write_problems
 
 AT_ONCE = 4
@@ -82,23 +83,25 @@ BAD: dict[str, tuple[str | None, str | None]] = {
 """What a reply of no use leads to: the reason the trial failed for, or the error that was retried."""
 
 
+@pytest.mark.parametrize("fault", BAD)
 def test_a_reply_of_no_use_fails_its_trial_or_is_asked_again_and_the_run_goes_on(
-    openai_endpoint: ScriptedEndpoint, tmp_path: Path
+    fault: Any, openai_endpoint: ScriptedEndpoint, tmp_path: Path
 ) -> None:
+    reason, retried = BAD[fault]
     openai_endpoint.answer = lambda prompt: "42"
-    dataset = write_problems(tmp_path / "problems.jsonl", len(BAD))
-    # One at a time and one trial each, so that every problem meets one of them.
-    faults = [[fault, None] if retried else [fault] for fault, (_, retried) in BAD.items()]
-    openai_endpoint.faults.extend(f for pair in faults for f in pair)  # type: ignore[arg-type]
+    # One at a time and one trial each: the first problem's first call meets the fault.
+    openai_endpoint.faults.append(fault)
+    dataset = write_problems(tmp_path / "problems.jsonl", 3)
     result = evaluate("direct", dataset=dataset, concurrency=1, max_trials=1)
-    trials: dict[str, Trial] = {fault: episode.trials[0] for fault, episode in zip(BAD, records(result), strict=True)}
-    for fault, (reason, retried) in BAD.items():
-        trial = trials[fault]
-        assert (trial.error is None) == (reason is None), f"{fault}: {trial.error}"
-        assert reason is None or (trial.error and reason in trial.error), f"{fault}: {trial.error}"
-        assert trial.retried == ((retried,) if retried else ()), fault
-        assert trial.attempts == (2 if retried else 1), fault
-    assert trials["no_usage"].usage.unknown == 1
-    assert trials["length"].finish_reason == "length"
-    assert result.summary.episodes == len(BAD) and result.summary.errors == 0
-    assert result.summary.solved == sum(reason is None for reason, _ in BAD.values())
+    met, *others = (episode.trials[0] for episode in sorted(records(result), key=lambda e: e.problem_id))
+    assert (met.error is None) == (reason is None), met.error
+    assert reason is None or (met.error and reason in met.error), met.error
+    assert met.retried == ((retried,) if retried else ())
+    assert met.attempts == (2 if retried else 1)
+    assert all(trial.error is None and trial.attempts == 1 for trial in others)
+    if fault == "no_usage":
+        assert met.usage.unknown == 1
+    if fault == "length":
+        assert met.finish_reason == "length"
+    assert (result.summary.episodes, result.summary.errors) == (3, 0)
+    assert result.summary.solved == 2 + (reason is None)
