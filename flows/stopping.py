@@ -38,9 +38,6 @@ FOREGROUND: ContextVar[bool] = ContextVar("reflexion_foreground", default=False)
 WATCH_SECONDS = 2.0
 """Seconds between two questions to the server whether the flow run was cancelled."""
 
-ANSWER_SECONDS = 5.0
-"""Seconds a question that is under way when the flow ends may take to come to its end."""
-
 _CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
 
 
@@ -72,8 +69,7 @@ async def until_stopped(work: Coroutine[Any, Any, R]) -> R:
     if task is None or run is None:
         return await work
     stop = _Stop(task)
-    ended = asyncio.Event()
-    watcher = asyncio.create_task(_watch(run, stop, ended))
+    watcher = asyncio.create_task(_watch(run, stop))
     with _signals_stop(stop):
         try:
             return await work
@@ -82,9 +78,6 @@ async def until_stopped(work: Coroutine[Any, Any, R]) -> R:
                 raise
             task.uncancel()
         finally:
-            # A question under way is let come to its end: cancelled, it may leave its connection open.
-            ended.set()
-            await asyncio.wait({watcher}, timeout=ANSWER_SECONDS)
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
@@ -93,16 +86,11 @@ async def until_stopped(work: Coroutine[Any, Any, R]) -> R:
     raise TerminationSignal(signal.SIGTERM)
 
 
-async def _watch(run: UUID, stop: _Stop, ended: asyncio.Event) -> None:
+async def _watch(run: UUID, stop: _Stop) -> None:
     while True:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WATCH_SECONDS):
-                await ended.wait()
-        if ended.is_set():
-            return
+        await asyncio.sleep(WATCH_SECONDS)
         if await _is_cancelled(run):
-            if not ended.is_set():
-                stop("cancelled")
+            stop("cancelled")
             return
 
 

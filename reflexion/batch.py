@@ -428,45 +428,41 @@ async def _work(
     left = plan.left()
     answered = False
 
-    async def work() -> None:
-        try:
-            await take_problems()
-        except BaseException:
-            crew.close()
-            raise
-        finally:
-            crew.leave()
-
-    async def take_problems() -> None:
+    async def carry_out(problem: Problem, repeat: int) -> bool:
+        """Run one episode; whether others may follow."""
         nonlocal answered
-        for problem, repeat in left:
-            episode = await run_episode(
-                problem,
-                steps,
-                max_trials=options.max_trials,
-                strategy=options.strategy,
-                repeat=repeat,
-                omega=options.omega,
-            )
-            answered = answered or any(not t.cached for t in episode.trials)
-            if plan.folder.recorded(problem.id, repeat):
-                episode = carry_over(next(plan.folder.episodes([(problem.id, repeat)])), episode)
-            error = episode.error
-            # An endpoint that answered before is only away for a while: the episode failed, the run
-            # goes on. A wrong key or an unknown model will not get better.
-            if error is not None and error.fatal and not (answered and error.kind == "EndpointError"):
-                plan.stopped = plan.stopped or error
-                crew.close()
-                return
-            if episode.outcome is Outcome.NOT_RUN:
-                plan.stopped = plan.stopped or episode.error
-                plan.folder.append(episode)  # the trials it made before the budget ran out were paid for
-                crew.close()
-                return
-            _put_on_record(plan, session, progress, episode)
-            if crew.too_many:
-                return
-        crew.close()
+        episode = await run_episode(
+            problem,
+            steps,
+            max_trials=options.max_trials,
+            strategy=options.strategy,
+            repeat=repeat,
+            omega=options.omega,
+        )
+        answered = answered or any(not t.cached for t in episode.trials)
+        if plan.folder.recorded(problem.id, repeat):
+            episode = carry_over(next(plan.folder.episodes([(problem.id, repeat)])), episode)
+        error = episode.error
+        # An endpoint that answered before is only away for a while: the episode failed, the run
+        # goes on. A wrong key or an unknown model will not get better.
+        if error is not None and error.fatal and not (answered and error.kind == "EndpointError"):
+            plan.stopped = plan.stopped or error
+            return False
+        if episode.outcome is Outcome.NOT_RUN:
+            plan.stopped = plan.stopped or episode.error
+            plan.folder.append(episode)  # the trials it made before the budget ran out were paid for
+            return False
+        _put_on_record(plan, session, progress, episode)
+        return True
+
+    async def work() -> None:
+        surplus = False
+        try:
+            for problem, repeat in left:
+                if not await carry_out(problem, repeat) or (surplus := crew.too_many):
+                    break
+        finally:
+            crew.leave(finished=not surplus)
 
     # Workers hired in the midst of a step must not take over its context.
     outside = contextvars.copy_context()

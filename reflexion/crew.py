@@ -32,13 +32,14 @@ class Crew:
             self._members += 1
             self._hire()
 
-    def close(self) -> None:
-        """Hire nobody any more: there is no work left, or it failed."""
-        self._closed = True
+    def leave(self, *, finished: bool) -> None:
+        """A worker goes.
 
-    def leave(self) -> None:
-        """A worker goes."""
+        Args:
+            finished: because there is no work left, or it failed: nobody is hired any more.
+        """
         self._members -= 1
+        self._closed = self._closed or finished
 
     @property
     def too_many(self) -> bool:

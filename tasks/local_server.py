@@ -67,7 +67,7 @@ def finish_sending(gone: float = GONE_SECONDS) -> int:
         waiting = worker._queue  # pyright: ignore[reportPrivateUsage]
         answered = time.monotonic()
         while waiting.qsize():
-            time.sleep(0.1)
+            time.sleep(0.5)
             if _answers():
                 answered = time.monotonic()
             elif time.monotonic() - answered > (0 if is_needed() else gone):

@@ -1,13 +1,36 @@
-"""What a Prefect server that is away or refuses means, in one message for people."""
+"""A command and the Prefect server its flow reports to: started where none is named, its failures one message."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from reflexion.errors import ConfigurationError, RunFailedError
 
-__all__ = ["server_errors_told"]
+__all__ = ["reporting", "server_errors_told"]
+
+
+@contextmanager
+def reporting(starting: Callable[[], object]) -> Generator[None]:
+    """Around a flow in this process: it has a server, and that server has everything when this ends.
+
+    Args:
+        starting: says that a local server is started, which takes a while.
+
+    Raises:
+        ConfigurationError: the server refuses the credentials, or requests without.
+        RunFailedError: it cannot be reached.
+    """
+    from tasks import local_server
+
+    with server_errors_told():
+        try:
+            if local_server.is_needed():
+                starting()
+                local_server.start()
+            yield
+        finally:
+            local_server.finish_sending()
 
 
 @contextmanager

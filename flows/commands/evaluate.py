@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from cyclopts import Group, Parameter
 
-from flows.commands.connecting import server_errors_told
+from flows.commands.connecting import reporting
 from flows.commands.options import (
     LOOP,
     RUN,
@@ -198,16 +198,15 @@ def through_prefect(progress: BatchProgress, flow: str, *arguments: Any, verbose
 
     from flows.batch import PROGRESS
     from flows.stopping import FOREGROUND
-    from tasks import local_server
+
+    def starting() -> None:
+        progress.say("Starting a local Prefect server (the first start makes its database, about a minute) …")
 
     FOREGROUND.set(True)
     module, _, attribute = flow.partition(":")
     token = PROGRESS.set(progress)
     try:
-        if local_server.is_needed():
-            progress.say("Starting a local Prefect server (the first start makes its database, about a minute) …")
-            local_server.start()
-        with server_errors_told():
+        with reporting(starting):
             return getattr(import_module(module), attribute).run(*arguments)
     except CancelledRun:
         progress.say("The run was cancelled from Prefect's UI or API.")
@@ -217,7 +216,6 @@ def through_prefect(progress: BatchProgress, flow: str, *arguments: Any, verbose
         raise KeyboardInterrupt from None
     finally:
         PROGRESS.reset(token)
-        local_server.finish_sending()
 
 
 def write_junit(folders: Sequence[Path], path: Path) -> None:

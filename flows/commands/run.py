@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.connecting import server_errors_told
+from flows.commands.connecting import reporting
 from flows.commands.options import CacheOptions, ModelOptions, flag, parameters_from
 from reflexion.config import EpisodeParameters
 from reflexion.types import Episode, Outcome
@@ -35,12 +35,8 @@ def run(
     if prefect:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         from flows.episode import episode as flow
-        from tasks import local_server
 
-        if local_server.is_needed():
-            print("Starting a local Prefect server …", file=sys.stderr)  # noqa: T201
-            local_server.start()
-        with server_errors_told():
+        with reporting(lambda: print("Starting a local Prefect server …", file=sys.stderr)):  # noqa: T201
             ended: Episode = flow.run(parameters)
     else:
         import asyncio

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import EXIT_FAILED, EXIT_GATE, EXIT_INTERRUPTED, EXIT_USAGE
+from reflexion.llm import backoff
 from reflexion.testing import ScriptedEndpoint
 from tests.redis_server import free_port
 from tests.support.commands import Command, Ended, command_in, one_message
@@ -248,11 +249,15 @@ def test_an_endpoint_that_is_not_there_is_told_without_all_retries(
     url = f"http://127.0.0.1:{free_port()}/v1"
     monkeypatch.setenv("OPENAI_BASE_URL", url)
     arguments = evaluation(engine, request, problems, "--llm", "mock")
+    failures: list[int] = []
+    wait = backoff.backoff_seconds
+    monkeypatch.setattr(backoff, "backoff_seconds", lambda count, error: failures.append(count) or wait(count, error))
     started = time.monotonic()
     ended = command(*arguments)
     assert ended.code == EXIT_FAILED
     message = one_message(ended)
     assert url in message and "OPENAI_BASE_URL" in message
+    assert max(failures) == backoff.LASTING_ATTEMPTS
     # Far from the ten minutes a call may take with its retries, and far from what a busy machine needs.
     assert time.monotonic() - started < 150
 
@@ -317,6 +322,14 @@ def test_a_full_disk_keeps_whole_lines_and_the_run_can_go_on(
 # -- Ctrl-C --------------------------------------------------------------------------------------------
 
 
+def wait_for_episodes(process: subprocess.Popen[str], record: Path, episodes: int, *, seconds: float) -> None:
+    """Return when a running command has put so many episodes on record."""
+    deadline = time.monotonic() + seconds
+    while not (record.exists() and record.read_bytes().count(b"\n") >= episodes):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize(
     ("engine", "how"),
     [
@@ -338,10 +351,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     arguments = evaluation(engine, request, dataset, "--llm", "mock", "--concurrency", "2", "--no-cache")
     process = start_cli(*arguments, "--name", "cut")
     record = isolated / "runs" / "cut" / "episodes.jsonl"
-    deadline = time.monotonic() + 60
-    while not (record.exists() and record.read_bytes().count(b"\n") >= 2):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.02)
+    wait_for_episodes(process, record, 2, seconds=60)
     process.send_signal(how)
     try:
         out, err = process.communicate(timeout=60)
@@ -388,11 +398,8 @@ def test_what_stops_a_whole_process_group_lets_the_local_server_record_it_first(
     openai_endpoint.latency = 0.1
     process = start_cli("eval", dataset, "--llm", "mock", "--no-cache", "--name", "cut", process_group=0)
     record = isolated / "runs" / "cut" / "episodes.jsonl"
-    deadline = time.monotonic() + 120
     try:
-        while not (record.exists() and record.read_bytes().count(b"\n") >= 20):
-            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-            time.sleep(0.02)
+        wait_for_episodes(process, record, 20, seconds=120)
         os.killpg(process.pid, how)
         _, err = process.communicate(timeout=60)
     finally:

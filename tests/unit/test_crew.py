@@ -27,18 +27,18 @@ def test_places_of_those_who_wait_are_filled_up_to_the_most() -> None:
         with crew.away(), crew.away():
             assert len(hired) == 4, "no more than the most, however many wait"
     assert crew.too_many
-    crew.leave()
-    crew.leave()
+    crew.leave(finished=False)
+    crew.leave(finished=False)
     assert not crew.too_many
 
 
 def test_a_closed_crew_hires_nobody() -> None:
     crew, hired = crew_of(2, 8)
     crew.fill()
-    crew.close()
+    crew.leave(finished=True)
     with crew.away():
         pass
-    crew.leave()
+    crew.leave(finished=False)
     crew.fill()
     assert len(hired) == 2
 
