@@ -7,6 +7,7 @@ they name is started only when a test asks for it.
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ _server = PrefectServer()
 # Only warnings on the console: a test that fails should not be buried.
 os.environ.update(_server.environment, PREFECT_LOGGING_LEVEL="WARNING", PREFECT_UI_SHOW_PROMOTIONAL_CONTENT="false")
 loopback.guard()
+# Started in the background of a script, all processes ignore Ctrl-C, and the tests send it to commands.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # A property holds or not, however busy the machine is: no example is timed.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

@@ -2,7 +2,8 @@
 
 The adaptive limit grows step by step and shrinks by a share, as in TCP congestion control: it starts at
 20, doubles after each clean round until the first 429, grows by 5 % a round from then on, and shrinks to
-80 % once per episode of 429s. Server errors and timeouts stop growth without cutting.
+80 % once per episode of 429s. Server errors and timeouts stop growth without cutting, unless they come
+at any limit alike.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from reflexion.llm.refusals import RecentShare, RefusalHistory, UselessCuts
+from reflexion.llm.refusals import FaultHistory, RecentShare, RefusalHistory, UselessCuts
 
 __all__ = ["AdaptiveLimiter", "LimitChange", "Limiter", "Outcome", "limit_changes", "limiter_for"]
 
@@ -153,6 +154,9 @@ class AdaptiveLimiter(Limiter):
     limit leave that share where it was, they were of no use: they are undone, and that share is then
     taken for the endpoint's habit until it changes.
 
+    So it is with server errors and timeouts. Those that are as frequent at this limit as they were at lower
+    ones are not brought by load, and do not keep it from growing, by 5 % to 25 % a round.
+
     Args:
         start: the limit to begin with.
         ceiling: never exceeded.
@@ -194,6 +198,7 @@ class AdaptiveLimiter(Limiter):
         self._habit = 0.0
         self._recent = RecentShare()
         self._history = RefusalHistory()
+        self._faults = FaultHistory()
         self._begin_round()
 
     # -- rounds ------------------------------------------------------------------------------------
@@ -234,6 +239,7 @@ class AdaptiveLimiter(Limiter):
         if outcome != "cancelled":
             self._recent.add(outcome == "rate_limited")
             self._history.add(outcome == "rate_limited")
+            self._faults.add(outcome == "failed")
         if outcome != "cancelled" and started > self._cut_at:
             self._round += 1
             if outcome == "rate_limited":
@@ -267,7 +273,7 @@ class AdaptiveLimiter(Limiter):
         share = self._round_429 / self._round
         tolerated = min(self._habit * 1.5 + 0.05, 0.6) if self._habit else 0.0
         few = not self._doubling and not self._habit and self._recent.rare
-        clean = self._round_failed == 0 and (few or share <= tolerated)
+        clean = (self._round_failed == 0 or self._faults.steady) and (few or share <= tolerated)
         if self._habit and share > tolerated and self._recent.value > tolerated:
             self._habit = 0.0  # one round of few answers may exceed it by chance
         elif self._habit:
@@ -280,10 +286,12 @@ class AdaptiveLimiter(Limiter):
             factor = self._growth()
             why = "clean round" if factor == 2 else f"clean round, +{factor - 1:.0%}".replace("%", " %")
             self._change(min(self._limit * factor, self._ceiling), why)
+        else:
+            self._faults.stay()
         self._begin_round()
 
     def _growth(self) -> float:
-        if self._doubling or self._winning_back:
+        if (self._doubling or self._winning_back) and not self._round_failed:
             return 2.0
         careful = _WON_BACK if self._borne else 1  # a cut of the very first limit says little of what is borne
         return min(1 + 0.05 * 2.0 ** min(max(0, self._clean - careful), 10), _FASTEST)
@@ -330,6 +338,10 @@ class AdaptiveLimiter(Limiter):
         self._begin_round()
 
     def _change(self, new: float, why: str) -> None:
+        if new > self._limit:
+            self._faults.raised()
+        elif new < self._limit:
+            self._faults.lowered()
         old, self._limit = self.limit, new
         if self.limit != old:
             change = LimitChange(time.time(), self.endpoint, old, self.limit, why)

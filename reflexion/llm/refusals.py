@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-__all__ = ["RecentShare", "RefusalHistory", "UselessCuts"]
+__all__ = ["FaultHistory", "RecentShare", "RefusalHistory", "UselessCuts"]
 
 _FEWEST = 8
 """Answers from which a share is worth reckoning with."""
@@ -15,6 +16,14 @@ _SURPRISE = 0.05
 """How unlikely it must be that no answer was refused, before that is put down to the lower limit."""
 _RARE = 0.03
 """A share of 429s that is neither a sign of load nor a habit worth knowing."""
+_STANDSTILL = 60
+"""Answers at one limit from which its share of errors is known, where nothing is known of lower limits."""
+_STEP = 30
+"""Answers at a limit that was raised, before its errors are compared with those below: errors come back first."""
+_MOST_FAULTS = 0.3
+"""With more errors than that, an endpoint is in trouble, whatever the cause."""
+_FORGET = 0.8
+"""What earlier answers count for after each round, or each step up."""
 
 
 class RecentShare:
@@ -98,6 +107,65 @@ class RefusalHistory:
         began = cuts[0].limit
         cuts.clear()
         return UselessCuts(began, share)
+
+
+class FaultHistory:
+    """Tells server errors that come whatever the load from those that load brings.
+
+    Errors that are as frequent at a limit as they were below it are none that a lower limit would spare.
+    """
+
+    def __init__(self) -> None:
+        self._below = _Answers()
+        self._here = _Answers()
+
+    def add(self, failed: bool) -> None:
+        """One more answer, at the limit as it is now."""
+        self._here.count += 1
+        self._here.failed += failed
+
+    def raised(self) -> None:
+        """The limit was raised: what was seen at it was seen below the new one."""
+        self._below.keep(_FORGET)
+        self._below.count += self._here.count
+        self._below.failed += self._here.failed
+        self._here = _Answers()
+
+    def lowered(self) -> None:
+        """The limit was cut: nothing is known of lower ones."""
+        self._below, self._here = _Answers(), _Answers()
+
+    def stay(self) -> None:
+        """A round ended without a change of the limit; an outage that is over should be forgotten."""
+        self._here.keep(_FORGET)
+
+    @property
+    def steady(self) -> bool:
+        """Whether errors are no more frequent than they were at lower limits, and not too frequent at all."""
+        share = self._here.share
+        if share > _MOST_FAULTS:
+            return False
+        if self._here.count < (_STEP if self._below.count else _STANDSTILL):
+            return False
+        if not self._below.count:
+            return True
+        # One error more: of few answers, none at all may have failed by chance.
+        expected = (self._below.failed + 1) / (self._below.count + 2)
+        return share <= expected * 1.5 + 0.05
+
+
+@dataclass(slots=True)
+class _Answers:
+    count: float = 0.0
+    failed: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return self.failed / self.count if self.count else 0.0
+
+    def keep(self, part: float) -> None:
+        self.count *= part
+        self.failed *= part
 
 
 def _share(cuts: Iterable[_Cut]) -> float:

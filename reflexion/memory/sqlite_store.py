@@ -24,7 +24,7 @@ __all__ = ["SqliteStore"]
 
 _VERSION = 1
 _APPLICATION = 0x5246784D  # tells our files from other SQLite files
-_MAPPED = 64 * 2**20
+_MAPPED = 8 * 2**20  # what is mapped counts as the process's memory, and a long run is to stay small
 _LOG_PAGES = 4000  # an add writes some forty pages; the default of 1000 would sync the disk every 25 adds
 
 _SCHEMA = """

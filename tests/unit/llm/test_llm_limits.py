@@ -240,6 +240,53 @@ def test_429s_by_chance_do_not_bring_it_down():
         assert answered > least, f"{shed:.0%} of 429s"
 
 
+async def _limit_with_errors(probability) -> int:
+    """The limit after half a minute of an endpoint that fails so often, told the requests it has at a time."""
+    loop, chance = asyncio.get_running_loop(), random.Random(1)
+    limiter = AdaptiveLimiter("e", clock=loop.time)
+
+    async def caller():
+        while True:
+            await limiter.acquire()
+            started = loop.time()
+            failed = chance.random() < probability(limiter.in_use)
+            await asyncio.sleep(0.005 if failed else chance.uniform(0.08, 0.12))
+            limiter.release("failed" if failed else "ok", started)
+            if failed:
+                await asyncio.sleep(chance.uniform(0, 0.5))
+
+    tasks = [asyncio.create_task(caller()) for _ in range(500)]
+    await asyncio.sleep(30)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return limiter.limit
+
+
+def test_server_errors_at_any_load_do_not_keep_it_down():
+    assert virtual_time.run(_limit_with_errors(lambda at_a_time: 0.1)) > 100
+
+
+@pytest.mark.parametrize("borne", [10, 30, 70])
+def test_server_errors_that_load_brings_stop_it(borne):
+    def probability(at_a_time):
+        return max(0.0, 1 - borne / at_a_time)
+
+    # By doubling it may go to twice what is borne before it meets an error, and without a round free of
+    # errors it takes a step or two to learn that each makes it worse.
+    assert virtual_time.run(_limit_with_errors(probability)) <= max(20 * 1.3, borne * 2 * 1.3)
+
+
+async def test_an_endpoint_in_trouble_stops_growth_however_long_it_lasts():
+    clock = Clock()
+    limiter = AdaptiveLimiter("e", clock=clock, paced=False)
+    for _ in range(50):
+        await run_round(limiter, clock, (["ok", "failed"] * limiter.limit)[: limiter.limit])
+    assert limiter.limit == 20
+    await clean_round(limiter, clock)
+    assert limiter.limit == 40
+
+
 async def test_a_limit_that_is_not_reached_does_not_grow():
     clock = Clock()
     limiter = AdaptiveLimiter("e", clock=clock, paced=False)
