@@ -110,12 +110,16 @@ class MappedLines:
         return LineIndex(offsets, blanks, content.hexdigest(), before.st_size, before.st_mtime_ns)
 
     def rows(self, order: Sequence[int]) -> Iterator[Row]:
-        """The rows with these positions; only their own bytes are read."""
+        """The rows with these positions; only their own bytes are read.
+
+        Raises:
+            DatasetError: for a file that changed, or cannot be read any more.
+        """
         if not order:
             return
         index = self._index
         with (
-            self.path.open("rb") as file,
+            self._open() as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
             touched = 0
@@ -129,6 +133,14 @@ class MappedLines:
                     data.madvise(mmap.MADV_DONTNEED)
                     touched = 0
                 yield Row(number, _parse(self.path, number, raw))
+
+    def _open(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise DatasetError(
+                f"{self.path}: no longer to be read ({error.strerror or error}); put it back and resume the run"
+            ) from error
 
     def _expect_unchanged(self, file: BinaryIO) -> None:
         now = os.fstat(file.fileno())

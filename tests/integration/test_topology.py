@@ -125,6 +125,16 @@ def test_every_problem_is_there_once_for_the_calls_of_one_process(
 PROBLEMS, AT_A_TIME = 60, 4
 
 
+def check(batch: Batch, endpoint: ScriptedEndpoint, problems: int = PROBLEMS) -> None:
+    """The batch ended well, with nothing done twice but what was in flight."""
+    code, summary, err = batch.end()
+    assert code == 0, err
+    assert (summary["problems"], summary["solved"], summary["not_run"]) == (problems, problems, 0)
+    assert ids(batch.folder) == [f"p{n}.0" for n in range(problems)]
+    assert len(endpoint.stats.distinct) == problems * CALLS
+    assert endpoint.stats.calls - problems * CALLS <= 2 * AT_A_TIME
+
+
 async def test_a_worker_that_is_killed(
     topology: Topology, start: Start, openai_endpoint: ScriptedEndpoint, tmp_path: Path
 ) -> None:
@@ -134,7 +144,7 @@ async def test_a_worker_that_is_killed(
     victim = next(name for name in ("w1", "w2") if topology.runs_of(name))
     topology.kill_worker(victim)
     topology.start_worker(victim)
-    check(batch, openai_endpoint)
+    await asyncio.to_thread(check, batch, openai_endpoint)
     kept = json.loads((batch.folder / "shards.json").read_text())["shards"]
     assert max(len(shard["flow_runs"]) for shard in kept) == 2
     assert "no sign of life" in json.dumps(kept)
@@ -145,7 +155,7 @@ async def test_a_server_that_is_killed_and_redis_emptied_and_postgres_restarted(
 ) -> None:
     openai_endpoint.latency = 0.4
     dataset = write_problems(tmp_path / "problems.jsonl", PROBLEMS)
-    batch = start(dataset, "servers-killed", "--shards", "2", "--concurrency", str(2 * AT_A_TIME))
+    batch = start(dataset, "servers-killed")
     await batch.until(4)
     topology.kill_server()
     topology.launch_server()
@@ -153,14 +163,7 @@ async def test_a_server_that_is_killed_and_redis_emptied_and_postgres_restarted(
     topology.redis.restart()
     await batch.until(20)
     await asyncio.to_thread(topology.postgres.restart)
-
-    code, summary, err = await asyncio.to_thread(batch.end)
-
-    assert code == 0, err
-    assert (summary["problems"], summary["solved"], summary["not_run"]) == (PROBLEMS, PROBLEMS, 0)
-    assert ids(batch.folder) == [f"p{n}.0" for n in range(PROBLEMS)]
-    assert len(openai_endpoint.stats.distinct) == PROBLEMS * CALLS
-    assert openai_endpoint.stats.calls - PROBLEMS * CALLS <= 2 * AT_A_TIME  # what was in flight
+    await asyncio.to_thread(check, batch, openai_endpoint)
     await asyncio.to_thread(topology.wait)
 
 
@@ -255,14 +258,19 @@ def test_no_worker_a_paused_pool_and_too_many_shards_are_told(
     assert waiting == [], "shards that nobody took up must not begin later"
 
 
-def test_a_dataset_that_a_worker_cannot_read_and_a_deployment_of_another_version_are_told(
-    topology: Topology, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_dataset_that_a_worker_cannot_read_and_a_deployment_of_another_version_are_told(
+    topology: Topology, start: Start, tmp_path: Path
 ) -> None:
-    # A path that holds for the command, and not where a worker runs.
-    monkeypatch.chdir(tmp_path)
-    write_problems(tmp_path / "problems.jsonl", 4)
-    code, _, err = start("/proc/self/cwd/problems.jsonl", "unreachable").end()
-    assert code == 2
+    # The command has read it; where a worker starts a process later, it is not there.
+    dataset = Path(write_problems(tmp_path / "problems.jsonl", 4))
+    before = {run["id"] for run in topology.flow_runs("evaluation-shard")}
+    batch = start(str(dataset), "unreachable")
+    await wait_until(lambda: {run["id"] for run in topology.flow_runs("evaluation-shard")} > before, 120)
+    away = dataset.rename(tmp_path / "away.jsonl")
+    await wait_until(lambda: [r["state_type"] for r in topology.flow_runs("evaluation-shard", 2)] == ["FAILED"] * 2, 120)
+    away.rename(dataset)
+    code, _, err = await asyncio.to_thread(batch.end)
+    assert code == 2, err
     assert "no such file" in err and "shard " in err
     (deployment,) = [d for d in topology.post("deployments/filter", {"limit": 50}) if d["name"] == POOL]
     schema = deployment["parameter_openapi_schema"]
@@ -270,6 +278,7 @@ def test_a_dataset_that_a_worker_cannot_read_and_a_deployment_of_another_version
     del model["properties"]["results"]
     old = {"name": "old", "flow_id": deployment["flow_id"], "entrypoint": deployment["entrypoint"]}
     topology.post("deployments/", {**old, "work_pool_name": POOL, "parameter_openapi_schema": schema})
-    code, _, err = topology.cli("eval", "starter", "--shards", "2", "--deployment", "old", "--llm", "mock")
+    arguments = ("eval", "starter", "--shards", "2", "--deployment", "old", "--llm", "mock")
+    code, _, err = await asyncio.to_thread(topology.cli, *arguments)
     assert code == 2
     assert "older version" in err and "results" in err and "prefect deploy" in err
