@@ -31,7 +31,7 @@ from reflexion.lookahead import DoneStep
 from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
-from tasks.recorded import MadeRuns, Pace, flush_local_server
+from tasks.recorded import MadeRuns, Pace, begin_at_once, flush_local_server
 from tasks.records import CACHED, COMPLETED, MESSAGE_LIMIT, StepRecord, item_size, write_message
 
 __all__ = ["CACHED_PER_TASK_RUN", "BulkRunner", "Item", "bulk_runs"]
@@ -243,7 +243,7 @@ class BulkRunner:
 
     def _start(self, wave: Wave) -> None:
         self.made.task_runs += 1
-        run = asyncio.ensure_future(BULK_TASKS[wave.step](wave))
+        run = asyncio.ensure_future(begin_at_once(BULK_TASKS[wave.step], wave=wave))
         self._under_way.add(run)
         run.add_done_callback(partial(self._ended, wave))
 

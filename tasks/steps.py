@@ -20,7 +20,7 @@ from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
 from tasks.caching import SERIALIZER, StepKeyPolicy, StepLocks, StepStorage, adopt
-from tasks.recorded import MadeRuns, Pace, flush_local_server, wait_for_room
+from tasks.recorded import MadeRuns, Pace, begin_at_once, flush_local_server, wait_for_room
 from tasks.records import COMPLETED, JUDGED_BY_MODEL, StepRecord, write_message
 
 __all__ = ["STEP_TASKS", "evaluate", "memorize", "reflect", "task_runs", "trial"]
@@ -121,7 +121,7 @@ async def task_runs(session: Session, made: MadeRuns | None = None) -> AsyncGene
         made.task_runs += 1
         by_model = call.step == "evaluate" and call.evaluator.config.get("model") is not None
         try:
-            await (judge if by_model else steps[call.step])(call)
+            await begin_at_once(judge if by_model else steps[call.step], call=call)
         finally:
             pace.ended()
         forget_results()

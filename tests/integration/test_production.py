@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 import redis
 import yaml
@@ -228,3 +232,107 @@ async def test_a_worker_tells_its_health(worker: Site) -> None:
             subprocess.run, command, env=environment, check=False, capture_output=True, timeout=30
         )
         assert done.returncode == code
+
+
+# -- automations ----------------------------------------------------------------------------------------------
+
+
+def create_automations(site: Site, folder: Path, **changes: str) -> None:
+    """Create the automations of the file as its first lines say."""
+    text = (DEPLOYMENTS / "automations.yaml").read_text()
+    for old, new in changes.items():
+        text = text.replace({"webhook": "00000000-0000-0000-0000-000000000000"}[old], new)
+    path = folder / "automations.yaml"
+    path.write_text(text)
+    command = [sys.executable, "-m", "prefect", "automation", "create", "--from-file", str(path)]
+    done = subprocess.run(
+        command, env=site.client_environment(), check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def webhook_block(site: Site, url: str) -> str:
+    """A notification block that posts subject and body to an address; gives its id."""
+    kind = site.get("block_types/slug/custom-webhook")
+    schema = site.post("block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}})[0]
+    data = {"name": "test", "url": url, "json_data": {"subject": "{{subject}}", "body": "{{body}}"}}
+    body = {"name": "people", "data": data, "block_type_id": kind["id"], "block_schema_id": schema["id"]}
+    return site.post("block_documents/", body)["id"]
+
+
+async def test_people_are_told_of_missed_targets_and_a_crashed_batch_goes_on(
+    worker: Site, endpoint: ScriptedEndpoint, tmp_path: Path
+) -> None:
+    site = worker
+    told: list[dict[str, str]] = []
+    with listening(told) as url:
+        create_automations(site, tmp_path, webhook=webhook_block(site, url))
+        # A batch whose process is killed: the automation has it scheduled again.
+        endpoint.latency = 0.3
+        dataset = write_problems(tmp_path / "problems.jsonl", 12)
+        before = set(site.runs.glob("*"))
+        run = start_run(site, "batch-evaluation/process", {"dataset": dataset, "llm": "mock", "concurrency": 1})
+        await wait_until(lambda: lines(site.runs, before) >= 3, 120)
+        kill_flow_run(site, run)
+        finished = await completed(site, run, 150)
+        assert finished["run_count"] == 2, finished
+        (folder,) = set(site.runs.glob("*")) - before
+        summary = json.loads((folder / "summary.json").read_text())
+        assert (summary["solved"], summary["errors"]) == (12, 0)
+        assert endpoint.stats.calls <= 12 * 3 + 2, "finished steps were not asked for again"
+
+        # Steps that fail, and a target nobody can reach: people are told of both, once.
+        endpoint.faults.extend(["400"] * 3)
+        asked = {"dataset": write_problems(tmp_path / "others.jsonl", 4), "llm": "mock", "use_cache": False}
+        await completed(site, start_run(site, "batch-evaluation/process", asked), 120)
+        targets = {"response_time_p95": 0.001, "requests_per_minute": None, "reflection_hit_rate": None}
+        watch = {"since": "1h", "error_rate": 0.01, "targets": targets}
+        for _ in range(2):
+            looked = await completed(site, start_run(site, "monitoring/hourly", watch), 120)
+        assert looked["name"] == "all runs · last 1h"
+        await wait_until(lambda: len(told) >= 2, 60)
+    by_subject = {t["subject"]: t["body"] for t in told}
+    assert len(told) == 2 and set(by_subject) == {
+        "Reflexion: response_time_p95 was missed", "Reflexion: error_rate was missed",
+    }  # fmt: skip
+    assert "beyond < 0.01 of steps" in by_subject["Reflexion: error_rate was missed"]
+
+
+async def completed(site: Site, run: str, seconds: float) -> dict[str, Any]:
+    """A flow run, once it is completed; it may have crashed before."""
+    await wait_until(lambda: site.get(f"flow_runs/{run}")["state_type"] == "COMPLETED", seconds)
+    return site.get(f"flow_runs/{run}")
+
+
+def lines(runs: Path, before: set[Path]) -> int:
+    """Episodes on record of the runs that are new."""
+    return sum(len(p.read_text().splitlines()) for f in set(runs.glob("*")) - before for p in f.glob("episodes.jsonl"))
+
+
+def kill_flow_run(site: Site, run: str) -> None:
+    """kill -9 of the process that carries a flow run out, and of what it started."""
+    for process in site.processes_of("worker"):
+        with contextlib.suppress(psutil.Error):
+            if run in process.environ().get("PREFECT__FLOW_RUN_ID", ""):
+                process.kill()
+
+
+@contextlib.contextmanager
+def listening(told: list[dict[str, str]]) -> Iterator[str]:
+    """An address that notes what is posted to it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()

@@ -139,7 +139,8 @@ async def test_a_worker_that_is_killed(
     topology: Topology, start: Start, openai_endpoint: ScriptedEndpoint, tmp_path: Path
 ) -> None:
     openai_endpoint.latency = 0.3
-    batch = start(write_problems(tmp_path / "problems.jsonl", PROBLEMS), "worker-killed")
+    dataset = write_problems(tmp_path / "problems.jsonl", PROBLEMS)
+    batch = start(dataset, "worker-killed", "--shards", "2", "--concurrency", str(2 * AT_A_TIME), "--lost-after", "10")
     await batch.until(6)
     victim = next(name for name in ("w1", "w2") if topology.runs_of(name))
     topology.kill_worker(victim)
@@ -267,7 +268,9 @@ async def test_a_dataset_that_a_worker_cannot_read_and_a_deployment_of_another_v
     batch = start(str(dataset), "unreachable")
     await wait_until(lambda: {run["id"] for run in topology.flow_runs("evaluation-shard")} > before, 120)
     away = dataset.rename(tmp_path / "away.jsonl")
-    await wait_until(lambda: [r["state_type"] for r in topology.flow_runs("evaluation-shard", 2)] == ["FAILED"] * 2, 120)
+    await wait_until(
+        lambda: [r["state_type"] for r in topology.flow_runs("evaluation-shard", 2)] == ["FAILED"] * 2, 120
+    )
     away.rename(dataset)
     code, _, err = await asyncio.to_thread(batch.end)
     assert code == 2, err

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.prefect_server import PrefectServer
+from tests.support.records import delete_deployments
+
 ROOT = Path(__file__).parents[2]
 
 NEEDED = {
@@ -56,17 +59,22 @@ def test_the_wheel_has_everything_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment made as the README says, with nothing else in it."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=120)
+    for command in re.findall(r"^pip (install .*)$", (ROOT / "README.md").read_text(), re.MULTILINE):
+        pip(folder / "bin" / "python", *shlex.split(command.replace("reflexion-on-prefect", str(wheel))))
+    return folder
+
+
 @pytest.mark.prefect
 @pytest.mark.model
 @pytest.mark.timeout(900)
 def test_a_flow_runs_from_an_empty_environment(
-    wheel: Path, tmp_path: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+    environment: Path, tmp_path: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=120)
-    python = tmp_path / "venv" / "bin" / "python"
-    for command in re.findall(r"^pip (install .*)$", (ROOT / "README.md").read_text(), re.MULTILINE):
-        pip(python, *shlex.split(command.replace("reflexion-on-prefect", str(wheel))))
-
     # A newcomer's machine: no Prefect home, no server, no settings, and a folder that has nothing of ours.
     for name in [n for n in os.environ if n.startswith(("PREFECT_", "REFLEXION_", "PYTHONPATH"))]:
         monkeypatch.delenv(name)
@@ -74,7 +82,7 @@ def test_a_flow_runs_from_an_empty_environment(
     elsewhere.mkdir()
     command = "eval starter --limit 2 --max-trials 2 --max-completion-tokens 64 --json"
     done = subprocess.run(
-        [str(python.with_name("reflexion")), *command.split()],
+        [str(environment / "bin" / "reflexion"), *command.split()],
         cwd=elsewhere,
         check=False,
         capture_output=True,
@@ -88,3 +96,36 @@ def test_a_flow_runs_from_an_empty_environment(
     assert "Starting a local Prefect server" in done.stderr
     assert (elsewhere / "runs" / summary["run"] / "episodes.jsonl").exists()
     assert (isolated / ".prefect" / "prefect.db").exists()
+
+
+@pytest.mark.prefect
+@pytest.mark.timeout(900)
+def test_everything_deploys_from_the_wheel_alone(
+    environment: Path, tmp_path: Path, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    def prefect(*arguments: str) -> str:
+        done = subprocess.run(
+            [str(environment / "bin" / "prefect"), "--no-prompt", *arguments],
+            cwd=tmp_path, check=False, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    for pool in ("process", "docker", "kubernetes"):
+        prefect("work-pool", "create", pool, "--type", pool)
+    file = environment / "share" / "reflexion-on-prefect" / "prefect.yaml"
+    told = prefect("deploy", "--prefect-file", str(file), "--all")
+    assert told.count("successfully created") == file.read_text().count("entrypoint: flows.")
+    delete_deployments(prefect_server)
+
+    # A zone that is none is told, by its name.
+    wrong = tmp_path / "prefect.yaml"
+    wrong.write_text(file.read_text().replace("Europe/Berlin", "Europe/Atlantis"))
+    command = [str(environment / "bin" / "prefect"), "--no-prompt", "deploy", "--prefect-file", str(wrong)]
+    done = subprocess.run(
+        [*command, "--name", "nightly"], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode != 0
+    assert "Europe/Atlantis" in done.stdout + done.stderr

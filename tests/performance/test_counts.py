@@ -24,8 +24,8 @@ PROBLEMS = 24
 STEPS = 6
 """Steps of a two-trial episode: twice trial and evaluate, once reflect and memorize."""
 
-EVENTS = 3
-"""Events of a task run: pending, running, ended."""
+EVENTS = 2
+"""Events of a task run: running, ended."""
 
 
 async def run(dataset: str, **more: Any) -> tuple[Path, str, int]:

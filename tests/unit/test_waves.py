@@ -14,7 +14,7 @@ from reflexion.steps import EpisodeOptions, Runtime, StepCall
 from reflexion.strategies import Past
 from reflexion.testing import ScriptedLLM
 from reflexion.types import Problem, Trial
-from tasks.bulk import BULK_TASKS, BulkRunner, Item, Wave
+from tasks.bulk import BulkRunner, Item, Wave
 
 
 def runner_of(size: int) -> BulkRunner:
@@ -103,12 +103,12 @@ async def test_steps_of_a_cancelled_task_run_are_cancelled(monkeypatch: pytest.M
 
 
 async def test_a_task_run_that_cannot_begin_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(wave: Wave) -> None:
+    async def broken(step: object, wave: Wave) -> None:
         raise ConnectionError("no server")
 
     runner = runner_of(8)
     steps = Steps(runner, monkeypatch)
-    monkeypatch.setitem(cast(Any, BULK_TASKS), "trial", broken)
+    monkeypatch.setattr("tasks.bulk.begin_at_once", broken)
     for _ in range(2):
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(runner(steps.item("a").call), 5)
@@ -119,13 +119,13 @@ async def test_a_task_run_that_cannot_begin_leaves_nobody_waiting(monkeypatch: p
 async def test_steps_fill_a_task_run_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     waves: list[Wave] = []
 
-    async def carry_out(wave: Wave) -> None:
+    async def carry_out(step: object, wave: Wave) -> None:
         waves.append(wave)
         await wave.carry_out()
 
     runner = runner_of(4)
     steps = Steps(runner, monkeypatch)
-    monkeypatch.setitem(cast(Any, BULK_TASKS), "trial", carry_out)
+    monkeypatch.setattr("tasks.bulk.begin_at_once", carry_out)
     outputs = await asyncio.gather(*(runner(steps.item(f"p{n}").call) for n in range(10)))
     await runner.drain()
     assert [o.answer for o in outputs if isinstance(o, Trial)] == [f"p{n}" for n in range(10)]
