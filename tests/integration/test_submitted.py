@@ -124,8 +124,8 @@ async def test_a_schedule_runs_by_itself_and_reports(
         )
 
     def due() -> list[dict[str, Any]]:
-        runs = topology.flow_runs("batch-evaluation", 50)
-        return [run for run in runs if run["auto_scheduled"] and run["state_type"] == "COMPLETED"]
+        body = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}, "limit": 200}
+        return [run for run in topology.post("flow_runs/filter", body) if run["auto_scheduled"]]
 
     await wait_until(lambda: bool(due()), 150)
     (run,) = due()

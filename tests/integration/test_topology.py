@@ -268,13 +268,17 @@ async def test_a_dataset_that_a_worker_cannot_read_and_a_deployment_of_another_v
     batch = start(str(dataset), "unreachable")
     await wait_until(lambda: {run["id"] for run in topology.flow_runs("evaluation-shard")} > before, 120)
     away = dataset.rename(tmp_path / "away.jsonl")
-    await wait_until(
-        lambda: [r["state_type"] for r in topology.flow_runs("evaluation-shard", 2)] == ["FAILED"] * 2, 120
-    )
+
+    def failed() -> list[str]:
+        runs = topology.flow_runs("evaluation-shard", 2)
+        return [run["state"]["message"] for run in runs if run["state_type"] == "FAILED"]
+
+    await wait_until(lambda: bool(failed()), 120)
     away.rename(dataset)
     code, _, err = await asyncio.to_thread(batch.end)
     assert code == 2, err
-    assert "no such file" in err and "shard " in err
+    assert str(dataset) in err
+    assert all("no such file" in message and str(dataset) in message for message in failed())
     (deployment,) = [d for d in topology.post("deployments/filter", {"limit": 50}) if d["name"] == POOL]
     schema = deployment["parameter_openapi_schema"]
     model = next(m for name, m in schema["definitions"].items() if name.endswith("BatchParameters"))
