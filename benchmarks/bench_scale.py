@@ -1,6 +1,6 @@
 """What an episode costs each part of a production set-up, and what a night of many problems would need.
 
-    python benchmarks/bench_scale.py [--problems 200] [--steps-per-task-run 16] [--night 1000000 --hours 8]
+    python benchmarks/bench_scale.py [--problems 1000] [--steps-per-task-run 64] [--night 1000000 --hours 8]
 
 Starts PostgreSQL, Redis, and the Prefect server and its services as `deployments/compose.yaml` has them, and a
 scripted endpoint that answers at once. One process runs a batch; two processes run one each at the same time.
@@ -32,6 +32,8 @@ from tests.support.evals import write_problems
 from tests.support.site import Site
 
 DRAIN_SECONDS = 180.0
+FEW = 8
+"""Problems of the run that shows what a run costs beside its episodes."""
 
 
 def cpu_of(processes: list[psutil.Process]) -> float:
@@ -132,28 +134,22 @@ def wait_until_recorded(site: Site, before: int) -> None:
         time.sleep(0.2)
 
 
-def cost_of(measured: dict[str, Any], idle: float) -> Cost:
-    """What an episode costs; `idle` is the processor time that starting a process takes."""
-    episodes = measured["episodes"]
-    cpu = {part: measured["cpu"][part] / episodes for part in PARTS}
-    cpu["worker"] = (measured["cpu"]["worker"] - idle * measured["processes"]) / episodes
-    stored = {name: max(0.0, size) / episodes for name, size in measured["stored"].items()}
+def cost_of(measured: dict[str, Any], small: dict[str, Any]) -> Cost:
+    """What one more episode costs; `small` is a run of a few, which pays for starts and reports all the same."""
+    runs = measured["processes"]
+    episodes = measured["episodes"] - runs * small["episodes"]
+    cpu = {part: (measured["cpu"][part] - runs * small["cpu"][part]) / episodes for part in PARTS}
+    stored = {
+        name: max(0.0, size - runs * small["stored"][name]) / episodes for name, size in measured["stored"].items()
+    }
     return Cost(cpu, stored, measured["memory"])
-
-
-def start_cost() -> float:
-    """Processor time of a process that imports everything a run needs, and runs nothing."""
-    before = os.times()
-    subprocess.run([sys.executable, "-c", "import flows.batch, openai, redis"], check=True)
-    after = os.times()
-    return (after.children_user - before.children_user) + (after.children_system - before.children_system)
 
 
 def main() -> None:
     """Measure, check the model, and print what a night needs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", type=int, default=200, help="of each process")
-    parser.add_argument("--steps-per-task-run", type=int, default=16)
+    parser.add_argument("--problems", type=int, default=1000, help="of each process")
+    parser.add_argument("--steps-per-task-run", type=int, default=64)
     parser.add_argument("--night", type=int, default=1_000_000, help="problems of the night")
     parser.add_argument("--hours", type=float, default=8.0, help="of the night")
     parser.add_argument("--json", type=Path, help="where to write the figures")
@@ -164,20 +160,20 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name, endpoint_process(latency=0.0) as endpoint:
             folder = Path(name)
             # Prompts of their own for each process: nothing comes from the cache. The first few warm all up.
-            sets = [write_problems(folder / f"{n}.jsonl", options.problems, start=1000 * n) for n in (1, 2, 3)]
-            warm = write_problems(folder / "warm.jsonl", 8, start=9000)
-            run(site, endpoint.url, [warm], options.steps_per_task_run)
-            idle = start_cost()
+            sets = [write_problems(folder / f"{n}.jsonl", options.problems, start=100_000 * n) for n in (1, 2, 3)]
+            few = [write_problems(folder / f"few-{n}.jsonl", FEW, start=9000 + 100 * n) for n in (1, 2)]
+            run(site, endpoint.url, few[:1], options.steps_per_task_run)
+            small = run(site, endpoint.url, few[1:], options.steps_per_task_run)
             one = run(site, endpoint.url, sets[:1], options.steps_per_task_run)
             two = run(site, endpoint.url, sets[1:], options.steps_per_task_run)
     finally:
         site.close()
-    report(one, two, idle, options)
+    report(one, two, small, options)
 
 
-def report(one: dict[str, Any], two: dict[str, Any], idle: float, options: argparse.Namespace) -> None:
+def report(one: dict[str, Any], two: dict[str, Any], small: dict[str, Any], options: argparse.Namespace) -> None:
     """Print the costs, the model's error, and the night."""
-    cost, check = cost_of(one, idle), cost_of(two, idle)
+    cost, check = cost_of(one, small), cost_of(two, small)
     print("| part | processor time per episode, 1 process | 2 processes | difference |\n|---|---|---|---|")
     for part in PARTS:
         a, b = 1000 * cost.cpu[part], 1000 * check.cpu[part]

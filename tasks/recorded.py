@@ -41,7 +41,7 @@ STALLED = 30.0
 UNSENT_EVENTS, ROOM_SECONDS = 2_000, 5.0
 """Events of task runs that may wait to be sent, and how long a step waits for them to become fewer."""
 
-BACKLOG = 2_000
+BACKLOG = 1_000
 """Task runs that may have ended and not be recorded yet. A Prefect server holds 10,000 events in its memory,
 two of each task run or more, and drops what comes on top."""
 
