@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prefect import flow, get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, temporary_settings
 
 from flows import records
 from flows.batch import OBSERVERS, batch_evaluation
@@ -238,6 +241,59 @@ async def test_pages_of_any_size_give_the_same_report(
     whole = await report_from_records(Scope(flow_run=flow_run))
     monkeypatch.setattr("flows.records.PAGE", page)
     assert await report_from_records(Scope(flow_run=flow_run)) == whole
+
+
+@contextlib.contextmanager
+def slow_pages(api: str, seconds: float) -> Iterator[str]:
+    """The same API at another address, which takes its time for each page of task runs."""
+
+    class Slow(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.path.endswith("/task_runs/filter"):
+                time.sleep(seconds)
+            kept = {"content-type": self.headers.get("Content-Type", "application/json")}
+            answer = httpx.request(self.command, origin + self.path, content=body, headers=kept, timeout=30)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(answer.content)
+
+        do_GET = do_POST = _forward
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    origin, _, _ = api.rpartition("/api")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+async def test_an_api_that_pages_slowly_gives_the_whole_report_or_says_why_not(
+    openai_endpoint: ScriptedEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, flow_run = await watched(BatchParameters(dataset=write_problems(tmp_path / "p.jsonl", 2), llm="mock"))
+    whole = await report_from_records(Scope(flow_run=flow_run))
+    monkeypatch.setattr("flows.records.PAGE", 4)
+    with slow_pages(os.environ["PREFECT_API_URL"], 0.5) as api:
+        with temporary_settings({PREFECT_API_URL: api}):
+            began = time.monotonic()
+            assert await report_from_records(Scope(flow_run=flow_run)) == whole
+            assert time.monotonic() - began > 1.5, "three pages and more, each late"
+        with (
+            temporary_settings({PREFECT_API_URL: api, PREFECT_API_REQUEST_TIMEOUT: 0.2}),
+            pytest.raises(RunFailedError, match=r"gave no answer in time; is it busy\?"),
+        ):
+            await report_from_records(Scope(flow_run=flow_run))
 
 
 async def test_states_that_come_after_their_rows_are_waited_for(
