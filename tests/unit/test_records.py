@@ -115,7 +115,7 @@ def test_an_error_is_told_by_its_class() -> None:
         "[1, 2]",
         '{"items": 3}',
         '{"started": 1.0, "items": [["trial:p#1", "Completed", 0, 0, 1]]}',
-        write_message([StepRecord("trial:p#1", COMPLETED, 0.0, 0.0)], 0.0)[:-5],
+        pytest.param(write_message([StepRecord("trial:p#1", COMPLETED, 0.0, 0.0)], 0.0)[:-5], id="cut"),
     ],
 )
 def test_what_is_not_ours_is_not_read(message: str | None) -> None:
