@@ -18,7 +18,12 @@ from typing import Any
 import httpx
 import pytest
 from prefect import flow, get_client
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 
 from flows import records
 from flows.batch import OBSERVERS, batch_evaluation
@@ -290,7 +295,7 @@ async def test_an_api_that_pages_slowly_gives_the_whole_report_or_says_why_not(
             assert await report_from_records(Scope(flow_run=flow_run)) == whole
             assert time.monotonic() - began > 1.5, "three pages and more, each late"
         with (
-            temporary_settings({PREFECT_API_URL: api, PREFECT_API_REQUEST_TIMEOUT: 0.2}),
+            temporary_settings({PREFECT_API_URL: api, PREFECT_API_REQUEST_TIMEOUT: 0.2, PREFECT_CLIENT_MAX_RETRIES: 1}),
             pytest.raises(RunFailedError, match=r"gave no answer in time; is it busy\?"),
         ):
             await report_from_records(Scope(flow_run=flow_run))
