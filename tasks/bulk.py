@@ -31,7 +31,7 @@ from reflexion.lookahead import DoneStep
 from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
-from tasks.recorded import MadeRuns, Pace, begin_at_once, flush_local_server
+from tasks.recorded import MadeRuns, Pace, begin_at_once, flush_local_server, forget_results
 from tasks.records import CACHED, COMPLETED, MESSAGE_LIMIT, StepRecord, item_size, write_message
 
 __all__ = ["CACHED_PER_TASK_RUN", "BulkRunner", "Item", "bulk_runs"]
@@ -258,9 +258,7 @@ class BulkRunner:
             # Steps tell of their own ends; these were never begun, since their task run was not.
             if item.future is not None and not item.future.done():
                 _settle(item.future, error or asyncio.CancelledError())
-        context = FlowRunContext.get()
-        if context is not None:
-            context.run_results.clear()
+        forget_results()
 
     async def drain(self) -> None:
         """Record what is left, and wait for the task runs under way."""

@@ -26,6 +26,7 @@ __all__ = [
     "begin_at_once",
     "count_task_runs",
     "flush_local_server",
+    "forget_results",
     "wait_for_room",
     "wait_until_recorded",
 ]
@@ -54,6 +55,18 @@ async def begin_at_once(step: Task[..., Any], **parameters: Any) -> None:
     """
     run = await step.create_local_run(parameters=parameters)
     await run_task_async(step, task_run=run, parameters=parameters)
+
+
+def forget_results() -> None:
+    """Let go of what Prefect keeps to tell which task's output another task was given.
+
+    Steps pass their outputs on through the loop, never from task to task, so nobody asks for results and
+    assets of earlier task runs; kept, they would grow with every step of the run.
+    """
+    context = FlowRunContext.get()
+    if context is not None:
+        context.run_results.clear()
+        context.task_run_assets.clear()
 
 
 @dataclass

@@ -20,7 +20,7 @@ from reflexion.session import Session
 from reflexion.steps import Runner, StepCall, perform
 from reflexion.types import StepName, StepOutput
 from tasks.caching import SERIALIZER, StepKeyPolicy, StepLocks, StepStorage, adopt
-from tasks.recorded import MadeRuns, Pace, begin_at_once, flush_local_server, wait_for_room
+from tasks.recorded import MadeRuns, Pace, begin_at_once, flush_local_server, forget_results, wait_for_room
 from tasks.records import COMPLETED, JUDGED_BY_MODEL, StepRecord, write_message
 
 __all__ = ["STEP_TASKS", "evaluate", "memorize", "reflect", "task_runs", "trial"]
@@ -135,14 +135,3 @@ async def task_runs(session: Session, made: MadeRuns | None = None) -> AsyncGene
         context = FlowRunContext.get()
         if context is not None and context.flow_run is not None:
             await flush_local_server(context.flow_run.id, made.task_runs)
-
-
-def forget_results() -> None:
-    """Let go of the results Prefect keeps to tell which task's output another task was given.
-
-    Steps pass their outputs on through the loop, never from task to task, so nobody asks; kept, they
-    would grow with every step of the run.
-    """
-    context = FlowRunContext.get()
-    if context is not None:
-        context.run_results.clear()
