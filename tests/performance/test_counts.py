@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.context import FlowRunContext
 
-from flows.batch import batch_evaluation
+from flows.batch import OBSERVERS, batch_evaluation
 from reflexion.config import BatchParameters
 from reflexion.testing import ScriptedEndpoint
+from reflexion.types import StepName, StepOutput
 from tasks.recorded import wait_until_recorded
 from tests.redis_server import RedisServer
 from tests.support.evals import CALLS, write_problems
@@ -62,6 +64,39 @@ async def test_calls_task_runs_and_events(size: int, openai_endpoint: ScriptedEn
         assert PROBLEMS * STEPS / size <= made <= PROBLEMS * STEPS / 2
     await wait_until(lambda: events_of(flow_run) >= made * EVENTS, 60)
     assert events_of(flow_run) == made * EVENTS
+
+
+class Kept:
+    """Sees how many task runs the flow run's context remembers at the end of each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def record_error(self, step: StepName, error: BaseException) -> None:
+        raise AssertionError("no step fails here") from error
+
+    def record_step(self, step: StepName, output: StepOutput | None, wall_seconds: float) -> None:
+        context = FlowRunContext.get()
+        assert context is not None
+        self.seen.append(len(context.run_results) + len(context.task_run_assets))
+
+
+@pytest.mark.parametrize("size", [1, 8])
+async def test_nothing_of_finished_task_runs_is_kept(
+    size: int, openai_endpoint: ScriptedEndpoint, tmp_path: Path
+) -> None:
+    kept = Kept()
+    token = OBSERVERS.set((kept,))
+    try:
+        problems = write_problems(tmp_path / "problems.jsonl", PROBLEMS)
+        await batch_evaluation.arun(
+            BatchParameters(dataset=problems, llm="mock", concurrency=2, steps_per_task_run=size)
+        )
+    finally:
+        OBSERVERS.reset(token)
+    assert len(kept.seen) == PROBLEMS * STEPS
+    # Two episodes at a time have two steps under way; shared task runs of four kinds may be open.
+    assert max(kept.seen) <= 2 * 4
 
 
 async def test_a_cached_batch_makes_no_call_and_few_task_runs(
