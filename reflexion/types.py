@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from reflexion.keys import digest
 
 __all__ = [
+    "Decider",
     "Document",
     "Episode",
     "EpisodeError",
@@ -33,6 +34,9 @@ __all__ = [
 
 StepName = Literal["trial", "evaluate", "reflect", "memorize"]
 """The four steps, in the order in which an episode takes them."""
+
+Decider = Literal["hidden_tests", "reference", "visible_tests", "own_tests", "judge", "environment", "function"]
+"""What reached a verdict. Hidden tests and a reference are oracles: an agent at work could not see them."""
 
 
 class Frozen(BaseModel):
@@ -188,6 +192,7 @@ class Evaluation(StepOutput):
     accepted: bool | None = Field(
         default=None, description="Whether the agent itself takes the answer for right; None: as `passed`."
     )
+    decided_by: Decider | None = Field(default=None, description="What reached the verdict; None: an older record.")
     details: dict[str, JsonValue] = Field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from reflexion.types import Evaluation, Problem, Trial
+from reflexion.types import Decider, Evaluation, Problem, Trial
 
 __all__ = ["BaseEvaluator", "accepted_answers", "needs_answer", "quoted"]
 
@@ -53,6 +53,8 @@ class BaseEvaluator(ABC):
     """
 
     expensive = False
+    decider: Decider = "reference"
+    """What reaches its verdicts, where one does not say otherwise."""
 
     def __init__(self, name: str, *, reveal_answers: bool = False) -> None:
         self._name = name
@@ -96,10 +98,12 @@ class BaseEvaluator(ABC):
 
     def passed(self, score: float = 1.0, **more: Any) -> Evaluation:
         """The verdict on a right answer."""
+        more.setdefault("decided_by", self.decider)
         return Evaluation(evaluator=self._name, passed=True, score=score, **more)
 
     def failed(self, feedback: str, failure_class: str = "WrongAnswer", score: float = 0.0, **more: Any) -> Evaluation:
         """The verdict on a wrong answer."""
+        more.setdefault("decided_by", self.decider)
         return Evaluation(
             evaluator=self._name, passed=False, score=score, feedback=feedback, failure_class=failure_class, **more
         )

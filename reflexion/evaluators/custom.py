@@ -35,6 +35,8 @@ class CallableEvaluator(BaseEvaluator):
     Errors of this package (`ReflexionError`) pass through: they say that judging was impossible.
     """
 
+    decider = "function"
+
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         super().__init__(name)
         self._function = function
@@ -95,7 +97,7 @@ class CallableEvaluator(BaseEvaluator):
             fields.setdefault("failure_class", "WrongAnswer")
             fields.setdefault("feedback", "The answer is wrong.")
         try:
-            return Evaluation.model_validate({"evaluator": self.name, **fields})
+            return Evaluation.model_validate({"evaluator": self.name, "decided_by": self.decider, **fields})
         except ValidationError as exc:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
             raise ValueError(f"the evaluator {self.name!r} returned a dict that is no Evaluation: {wrong}") from None

@@ -17,6 +17,8 @@ class EnvironmentReward(BaseEvaluator):
     The trial itself holds it, in the last turn of its trajectory: a world is never run twice.
     """
 
+    decider = "environment"
+
     def __init__(self, name: str = "environment", *, threshold: float = 1.0) -> None:
         super().__init__(name)
         self._threshold = threshold

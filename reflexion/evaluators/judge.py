@@ -120,6 +120,7 @@ class Judge(BaseEvaluator):
     """
 
     expensive = True
+    decider = "judge"
 
     def __init__(
         self, name: str, llm: LLM, options: JudgeOptions = JudgeOptions(), *, reveal_answers: bool = False
