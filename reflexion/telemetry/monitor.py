@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from reflexion.telemetry.collector import Collector
+from reflexion.telemetry.deciders import episode_stopper
 from reflexion.telemetry.performance import Memory, PerformanceReport
 from reflexion.telemetry.sampler import MEGABYTE, ProcessSampler
 from reflexion.telemetry.targets import Targets
@@ -86,7 +87,7 @@ class PerformanceMonitor:
         if not self._started:
             self._start()
         with self._lock:
-            self._collector.episode(episode.outcome, at=at)
+            self._collector.episode(episode.outcome, at=at, stopped=episode_stopper(episode))
 
     def merge(self, other: PerformanceMonitor) -> None:
         """Add all that another monitor of this process saw; the other is left as it is."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from reflexion.llm.base import Role
 from reflexion.report.statistics import Attempts, Estimate, wilson
 from reflexion.telemetry.agreement import Agreement, AgreementRates, Fallible, verdicts
+from reflexion.telemetry.deciders import DeciderCounts, HandedIn, Stopper, VerdictCount, Way
 from reflexion.telemetry.histogram import DurationHistogram
 from reflexion.types import Episode, Evaluation, Frozen, Outcome, Reflection, StepName, StepOutput, Usage
 
@@ -176,6 +177,24 @@ class Summary(Frozen):
     solved_by_trial: tuple[int, ...] = Field(
         description="Episodes solved by trial 1, by trial 2, …: cumulative, `max_trials` numbers."
     )
+    handed_in: HandedIn | None = Field(
+        default=None, description="What would have been handed in without an oracle; None: an older summary."
+    )
+    stopped_by: dict[Stopper, int] = Field(
+        default_factory=dict[Stopper, int],
+        description="Solved and failed episodes by what decided, after each trial, whether another was to follow. "
+        "Hidden tests and references are oracles.",
+    )
+    verdicts: tuple[VerdictCount, ...] = Field(
+        default=(), description="Judged episodes by evaluator and by what reached the verdict."
+    )
+    ways: dict[Way, int] = Field(
+        default_factory=dict[Way, int], description="Verdicts of tests that were run, by where they ran."
+    )
+    retested: int = Field(default=0, ge=0, description="Verdicts that were reached a second time, alone.")
+    unproven: int = Field(
+        default=0, ge=0, description="Verdicts of tests that were not proved able to judge before the run."
+    )
     llm_calls: int = Field(description="Calls really made; cached steps made none.")
     cached_steps: int = Field(description="Steps of cacheable kinds that the cache answered.")
     executed_steps: int = Field(description="Steps of cacheable kinds that were computed.")
@@ -202,6 +221,7 @@ class Summary(Frozen):
     )
     peak_rss_mb: float | None = Field(default=None, description="Peak memory of the process tree, 10^6 bytes.")
     granularity: int = Field(default=1, ge=1, description="Steps to a task run; 1: every step has its own.")
+    notes: tuple[str, ...] = ()
 
 
 class SummaryBuilder:
@@ -228,6 +248,7 @@ class SummaryBuilder:
         self._lessons = {True: [0, 0], False: [0, 0]}
         self._attempts = Attempts()
         self._agreements: dict[Fallible, Agreement] = {}
+        self._deciders = DeciderCounts()
 
     @property
     def episodes(self) -> int:
@@ -249,6 +270,7 @@ class SummaryBuilder:
         if episode.lost.calls:
             model = next((t.model for t in episode.trials if t.model is not None), "unknown")
             self._spent.setdefault(("actor", model), UsageSum()).add(episode.lost)
+        self._deciders.add(episode)
         for name, said, true in verdicts(episode):
             self._agreements.setdefault(name, Agreement()).add(said, true)
         reflections = episode.reflections
@@ -328,6 +350,12 @@ class SummaryBuilder:
             pass_rate_interval=pass_at.get(1) or (wilson(solved, episodes) if episodes else None),
             pass_at_k=pass_at,
             solved_by_trial=tuple(sum(by_trial[: i + 1]) for i in range(max_trials)),
+            handed_in=self._deciders.handed_in(episodes),
+            stopped_by=dict(sorted(self._deciders.stopped_by.items(), key=lambda item: (-item[1], item[0]))),
+            verdicts=self._deciders.verdicts,
+            ways=dict(sorted(self._deciders.ways.items())),
+            retested=self._deciders.retested,
+            unproven=self._deciders.unproven,
             llm_calls=spent.calls,
             cached_steps=cached,
             executed_steps=executed,
