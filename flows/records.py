@@ -43,9 +43,6 @@ WAIT_SECONDS = 30.0
 SETTLED_AFTER = timedelta(minutes=10)
 """A flow run that ended longer ago is taken to be recorded: nobody waits for it."""
 
-EXPENSIVE = ("python", "generated")
-"""Evaluators whose verdicts are cached, as the batches' own figures count them."""
-
 _UNFINISHED = [s.value for s in StateType if s.value not in FINAL_STATES]
 _CLOCKS = 60.0
 """Seconds by which a step may lie outside its flow run before the clocks are said to disagree."""
@@ -148,7 +145,7 @@ async def report_from_records(
         RunFailedError: the server cannot be reached, or refuses.
     """
     async with _server() as client:
-        return await _Reader(client, scope, Collector(EXPENSIVE, window), wait).report(targets or Targets())
+        return await _Reader(client, scope, Collector(window), wait).report(targets or Targets())
 
 
 @asynccontextmanager

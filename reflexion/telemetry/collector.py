@@ -7,7 +7,7 @@ the same code, so that both mean the same.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -68,12 +68,10 @@ class Collector:
     model or the cache answered.
 
     Args:
-        expensive: names of the evaluators whose verdicts are cached.
         window: seconds of the sliding throughput.
     """
 
-    def __init__(self, expensive: Collection[str] = (), window: int = 60) -> None:
-        self._expensive = frozenset(expensive)
+    def __init__(self, window: int = 60) -> None:
         self._steps: dict[str, _Step] = {}
         self._response = DurationHistogram()
         self._waiting = DurationHistogram()
@@ -107,7 +105,7 @@ class Collector:
         if output is None:
             counts.executed += 1
             return
-        if is_cacheable(step, output, self._expensive):
+        if is_cacheable(step, output):
             counts.hits += output.cached
             counts.misses += not output.cached
         request = asks_model(step, output)

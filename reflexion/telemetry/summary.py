@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from pydantic import Field
 
 from reflexion.llm.base import Role
@@ -40,14 +38,21 @@ def asks_model(step: StepName, output: StepOutput) -> bool:
     return step in ("trial", "reflect")
 
 
-def is_cacheable(step: StepName, output: StepOutput, expensive: Collection[str] = ()) -> bool:
+EXPENSIVE = frozenset({"python", "generated", "judge"})
+"""Evaluators whose verdicts are cached, for records that do not have the keys of their steps."""
+
+
+def is_cacheable(step: StepName, output: StepOutput) -> bool:
     """Whether this kind of step is kept in the step cache.
 
-    Trials and reflections always are; evaluations if their evaluator is one of `expensive`, asked a
-    model, or was in fact answered from the cache; memorizing never is.
+    Trials and reflections always are; evaluations if they have a key, and where the record has no keys (those
+    of Prefect, older ones) if they were answered from the cache, asked a model, or are by an evaluator that
+    costs; memorizing never is.
     """
     if isinstance(output, Evaluation):
-        return output.cached or output.usage.calls > 0 or output.evaluator in expensive
+        if output.key is not None or output.cached or output.usage.calls > 0:
+            return True
+        return output.evaluator.partition(":")[0] in EXPENSIVE
     return step in ("trial", "reflect")
 
 
@@ -228,13 +233,9 @@ class SummaryBuilder:
     """Counts episodes one at a time; memory does not grow with their number.
 
     Repeats of one problem are to be added one after another.
-
-    Args:
-        expensive: names of the evaluators whose verdicts are cached.
     """
 
-    def __init__(self, expensive: Collection[str] = ()) -> None:
-        self._expensive = frozenset(expensive)
+    def __init__(self) -> None:
         self._outcomes = dict.fromkeys(Outcome, 0)
         self._solved_at: dict[int, int] = {}
         self._steps: dict[StepName, list[int]] = {}
@@ -280,7 +281,7 @@ class SummaryBuilder:
             cell[1] += episode.solved
 
     def _add_step(self, step: StepName, output: StepOutput) -> None:
-        if is_cacheable(step, output, self._expensive):
+        if is_cacheable(step, output):
             self._steps.setdefault(step, [0, 0])[0 if output.cached else 1] += 1
         if output.cached:
             self._saved.add(output.usage)

@@ -52,7 +52,7 @@ def endpoint() -> Iterator[ScriptedEndpoint]:
 
 async def watched(parameters: BatchParameters) -> tuple[PerformanceReport, uuid.UUID]:
     """Run a batch with a monitor inside; its report and the flow run's id."""
-    with PerformanceMonitor(expensive=("python",)) as monitor:
+    with PerformanceMonitor() as monitor:
         token = OBSERVERS.set((monitor,))
         try:
             state: Any = await batch_evaluation.arun(parameters, return_state=True)  # type: ignore[call-arg]
