@@ -266,8 +266,8 @@ def print_ablation(result: AblationResult, console: Console | None = None) -> No
     handed = [(run.strategy, run.summary.handed_in) for run in runs]
     rates = [f"{name} {found.rate:.1%}" for name, found in handed if found is not None and found.rate is not None]
     _line(console, "Handed-in pass rate", ", ".join(rates) or "not on record")
-    for text in dict.fromkeys(wording.stopped_by(run.summary.stopped_by, run.summary.max_trials) for run in runs):
-        _line(console, "Stopped by", text)
+    for name, text in wording.stopped_by_each([(run.strategy, run.summary) for run in runs]):
+        _line(console, name, text)
     for note in dict.fromkeys(note for run in runs for note in run.summary.notes):
         _line(console, "Note", note)
     costs = [f"{run.strategy} ${run.cost_usd:.4f}" for run in runs if run.cost_usd]

@@ -14,7 +14,7 @@ import orjson
 from reflexion._files import storage_errors, write_atomic
 from reflexion.errors import ConfigurationError, StorageError
 from reflexion.report import wording
-from reflexion.report.ablation import StrategyRun, gather, is_ablation
+from reflexion.report.ablation import gather, is_ablation
 from reflexion.report.charts import Chart, charts_of, concurrency_chart, learning_curve
 from reflexion.report.combined import combined_charts, combined_rows, combined_table
 from reflexion.report.compare import summary_of
@@ -97,7 +97,7 @@ def _combined(folder: Path) -> Iterator[str]:
         strategies=[strategy.value for strategy in ablation.strategies],
         finished=len(runs) == len(ablation.strategies) and all(run.summary() is not None for _, run in runs),
         comparison=combined_table(ablation),
-        judging=_each(ablation.runs),
+        judging=wording.stopped_by_each([(run.strategy, run.summary) for run in ablation.runs]),
         notes=tuple(dict.fromkeys(note for run in ablation.runs for note in run.summary.notes)),
         runs=[run.run for run in ablation.runs],
         charts=combined_charts(ablation),
@@ -244,14 +244,6 @@ def _judging(s: Summary) -> list[tuple[str, str]]:
         *wording.judging(s),
         *((wording.FALLIBLE[name], wording.agreement(rates)) for name, rates in s.agreement.items()),
     ]
-
-
-def _each(runs: Sequence[StrategyRun]) -> list[tuple[str, str]]:
-    """What decided in each run of a comparison, once where it is the same."""
-    told = [wording.stopped_by(run.summary.stopped_by, run.summary.max_trials) for run in runs]
-    if len(set(told)) == 1:
-        return [("Stopped by", told[0])]
-    return [(f"Stopped by, {run.strategy}", text) for run, text in zip(runs, told, strict=True)]
 
 
 def _percent(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from reflexion.report.statistics import Estimate
 from reflexion.telemetry.agreement import AgreementRates, Fallible
@@ -21,6 +21,7 @@ __all__ = [
     "judged_by",
     "judging",
     "stopped_by",
+    "stopped_by_each",
     "verdict_rows",
 ]
 
@@ -31,10 +32,11 @@ STOPPED_BY = (
 """What the figure is."""
 
 HANDED_IN = (
-    "Handed-in pass rate: share of all episodes whose answer would have been right had no oracle stopped them. "
-    "Handed in is the first answer that the agent's own signal accepts (tests of its own, else visible tests, else "
-    "a judge that saw no reference, the environment's reward or your own function), the last one if the signal "
-    "rejects all, and the first one where there is no signal but the oracle."
+    "Handed-in pass rate: share of all episodes whose answer would have been right had no oracle stopped them "
+    "(Huang et al. 2024). Handed in is the first answer that the agent's own signal accepts: tests of its own, else "
+    "visible tests, else a judge that saw no reference, the environment's reward, or your own function, which is "
+    "taken for no oracle. If the signal rejects all, it is the last answer; where there is no signal but the "
+    "oracle, the first."
 )
 """How the figure is reckoned."""
 
@@ -90,6 +92,14 @@ def stopped_by(counts: Mapping[Stopper, int], max_trials: int | None = None) -> 
     return ", ".join(f"{_STOPPERS[name]} {number:,}" for name, number in counts.items())
 
 
+def stopped_by_each(runs: Sequence[tuple[str, Summary]]) -> list[tuple[str, str]]:
+    """What decided to stop in each run of a comparison, by the runs' names; once where it is the same."""
+    told = [stopped_by(summary.stopped_by, summary.max_trials) for _, summary in runs]
+    if len(set(told)) == 1:
+        return [("Stopped by", told[0])]
+    return [(f"Stopped by, {name}", text) for (name, _), text in zip(runs, told, strict=True)]
+
+
 def handed_in(found: HandedIn | None) -> str:
     """The handed-in pass rate with its interval."""
     if found is None or found.not_on_record:
@@ -125,10 +135,14 @@ def judging(summary: Summary) -> list[tuple[str, str]]:
         ran = ", ".join(f"{_WAYS[way]} {number:,}" for way, number in summary.ways.items())
         lines.append(("Tests ran", f"{ran} (verdicts)"))
     if summary.retested:
-        lines.append(("Judged again, alone", f"{summary.retested:,} verdicts"))
+        lines.append(("Judged again, alone", _verdicts(summary.retested)))
     if summary.unproven:
-        lines.append(("Tests not proved before the run", f"{summary.unproven:,} verdicts"))
+        lines.append(("Tests not proved before the run", _verdicts(summary.unproven)))
     return lines
+
+
+def _verdicts(number: int) -> str:
+    return f"{number:,} verdict{'s' if number != 1 else ''}"
 
 
 def agreement(rates: AgreementRates) -> str:
