@@ -226,7 +226,7 @@ class Summary(Frozen):
     )
     peak_rss_mb: float | None = Field(default=None, description="Peak memory of the process tree, 10^6 bytes.")
     granularity: int = Field(default=1, ge=1, description="Steps to a task run; 1: every step has its own.")
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="What was said of the verdicts before the first call.")
 
 
 class SummaryBuilder:
