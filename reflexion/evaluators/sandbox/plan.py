@@ -350,6 +350,7 @@ class _Reading:
             "warnings": any(w.startswith(("warn", "assertWarn", "simplefilter")) for w in words),
             "logging": bool(words & {"logging", "assertLogs", "assertNoLogs"}),
             "patches": replaced,
+            "exact_classes": "type" in words or "__class__" in words,
         }
 
     def _patches(self) -> bool:

@@ -21,7 +21,7 @@ from .judging import Interruption, compiled, run_units, run_visible
 from .link import Link, Refused
 from .mirrors import BINARY, COMPARISONS, Mirrored, data_base
 from .surroundings import Surroundings
-from .values import DecodeError, library
+from .values import DecodeError, keep_order, library
 
 __all__ = ["check"]
 
@@ -237,6 +237,8 @@ def check(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         loaded = _mapping(channel.receive()).get("load")
         if loaded is not None:
             return {**verdict, "load": {**_failure(_mapping(loaded)), "origin": "load"}}
+        if not plan["flags"].get("exact_classes"):
+            keep_order()
         surroundings = Surroundings(plan["flags"])
         link = CheckerLink(channel, frozenset(plan["tested"]), frozenset(plan["expected"]), surroundings)
         namespace = _namespace(job, plan, link)

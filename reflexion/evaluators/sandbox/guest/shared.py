@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import is_
 from typing import Any, cast
 
-from .values import EMPTY_CONTAINERS, DecodeError, same_order
+from .values import EMPTY_CONTAINERS, DecodeError, OrderedSet, same_order
 
 __all__ = ["CONTAINERS", "Shared", "SharedContainers", "kind_of"]
 
@@ -28,6 +28,7 @@ CONTAINERS: dict[type, str] = {
     collections.Counter: "C",
     collections.OrderedDict: "O",
     collections.defaultdict: "D",
+    OrderedSet: "s",
 }
 _SUBCLASSED = (
     collections.Counter, collections.OrderedDict, collections.defaultdict, dict, list, set, bytearray,
@@ -103,7 +104,7 @@ class Shared:
             list.__setitem__(value, slice(None), items)
         elif kind == "s":
             set.clear(value)
-            set.update(value, same_order(items, set))
+            set.update(value, items)
         elif kind == "q":
             if value.maxlen != items[0]:
                 raise DecodeError("the length of a deque changed")
@@ -135,7 +136,7 @@ class Shared:
 
 
 _ITSELF = frozenset({bool, str, float, type(None)})
-_BASES: dict[str, Any] = {kind: cls for cls, kind in CONTAINERS.items()} | {"C": dict, "D": dict}
+_BASES: dict[str, Any] = {kind: cls for cls, kind in CONTAINERS.items()} | {"C": dict, "D": dict, "s": set}
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -232,7 +233,10 @@ class SharedContainers:
             key, kind, described, *parts = node
             shared = self._by_key.get(key)
             if shared is None:
-                if kind == "q" and not described:
+                if kind == "s" and not described:
+                    items = [item if item.__class__ in _ITSELF else decode(item) for item in parts]
+                    shared = self._put(key, same_order(items, set), kind)
+                elif kind == "q" and not described:
                     shared = self._put(key, collections.deque(maxlen=parts[0]), kind)
                 else:
                     shared = self._put(key, make(kind, described) if described else EMPTY_CONTAINERS[kind](), kind)

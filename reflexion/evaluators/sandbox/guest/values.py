@@ -13,14 +13,16 @@ import datetime
 import decimal
 import fractions
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = [
     "EMPTY_CONTAINERS",
     "MAX_DEPTH",
     "DecodeError",
+    "OrderedSet",
     "decode_plain",
+    "keep_order",
     "library",
     "plain_encoders",
     "rebuild",
@@ -245,31 +247,53 @@ def _plain_kind(text: Any) -> str:
     return text
 
 
-def same_order(items: list[Any], kind: type[set[Any]] | type[frozenset[Any]]) -> Any:
-    """A set of these items that gives them in this order, where one can be made.
+class OrderedSet(set[Any]):
+    """A set that gives its items in the order they have elsewhere, until it is changed."""
 
-    Sets give their items in an order that depends on how they came about, and tests may look at it.
+    _order: tuple[Any, ...] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        order = self._order
+        unchanged = len(order) == len(self) and all(map(self.__contains__, order))
+        return iter(order) if unchanged else set.__iter__(self)
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(map(repr, self)) + "}" if self else "set()"
+
+
+class _OrderedFrozenSet(frozenset[Any]):
+    """As `OrderedSet`, of what cannot change."""
+
+    _order: tuple[Any, ...] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._order)
+
+    def __repr__(self) -> str:
+        return "frozenset({" + ", ".join(map(repr, self)) + "})"
+
+
+plain_encoders[_OrderedFrozenSet] = plain_encoders[frozenset]
+_ORDERED: dict[type, Any] = {set: OrderedSet, frozenset: _OrderedFrozenSet}
+_ordering: list[bool] = []
+
+
+def keep_order() -> None:
+    """From now on sets that arrive give their items in the order they have on the other side.
+
+    It depends on how a set came about, and tests may look at it. They must not look at the exact class then.
     """
+    _ordering.append(True)
+
+
+def same_order(items: list[Any], kind: type[set[Any]] | type[frozenset[Any]]) -> Any:
+    """A set of these items, in this order where that is asked for."""
     made = kind(items)
-    if len(items) < 2 or _in_order(made, items):
+    if not _ordering or len(items) < 2 or all(a is b for a, b in zip(made, items, strict=False)):
         return made
-    for attempt in (kind(items[::-1]), *(_padded(items, n) for n in (8, 32, 128))):
-        if _in_order(attempt, items):
-            return attempt if kind is set else kind(attempt)
-    return made
-
-
-def _in_order(made: Any, items: list[Any]) -> bool:
-    return all(a is b for a, b in zip(made, items, strict=False))
-
-
-def _padded(items: list[Any], count: int) -> set[Any]:
-    """A set of the items in a larger table."""
-    fillers = [object() for _ in range(count + len(items) * 2)]
-    made = set(fillers)
-    made.difference_update(fillers)
-    made.update(items)
-    return made
+    ordered = _ORDERED[kind](items)
+    ordered._order = tuple(items)
+    return ordered
 
 
 EMPTY_CONTAINERS: dict[str, Callable[[], Any]] = {
