@@ -83,7 +83,7 @@ def _stub(plan: TestPlan, body: str) -> str:
             lines.append(f"class {name}:")
             lines.append(f"    def __init__(self, *args, **kwargs):\n        {first}")
             if first == "pass":
-                lines.append(f"    def __getattr__(self, name):\n        return _any")
+                lines.append("    def __getattr__(self, name):\n        return _any")
         else:
             lines.append(f"def {name}(*args, **kwargs):\n    {body}")
     lines.append(f"def _any(*args, **kwargs):\n    {body}")

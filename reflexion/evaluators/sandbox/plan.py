@@ -91,6 +91,7 @@ def make_test_plan(
     tests: str | None,
     visible: tuple[str, ...],
     entry_point: str | None,
+    *,
     prelude: str = "",
     prompt: str | None = None,
     own_solution: str | None = None,
@@ -110,7 +111,15 @@ def make_test_plan(
     tests = _unlisted(tests)
     visible = tuple(each for test in visible for each in _listed(test))
     try:
-        reading = _Reading(tests or "", visible, entry_point, prelude, prompt, own_solution, packages)
+        reading = _Reading(
+            tests or "",
+            visible,
+            entry_point,
+            prelude=prelude,
+            prompt=prompt,
+            own_solution=own_solution,
+            packages=packages,
+        )
     except _RefusedError as exc:
         return TestPlan(tests=tests, visible=visible, refusal=str(exc))
     return reading.plan(tests, visible)
@@ -122,7 +131,7 @@ class _RefusedError(Exception):
 
 def _strings_in(text: str) -> list[str] | None:
     """The strings of a text that is the literal of a list, or None."""
-    if not text.lstrip()[:1] in ("[", "("):
+    if text.lstrip()[:1] not in ("[", "("):
         return None
     try:
         value = ast.literal_eval(text.strip())
@@ -163,6 +172,7 @@ class _Reading:
         tests: str,
         visible: tuple[str, ...],
         entry_point: str | None,
+        *,
         prelude: str,
         prompt: str | None,
         own_solution: str | None,
