@@ -24,7 +24,7 @@ PROGRAM = "__main__"
 """The entry point of a problem that asks for a whole program, which reads its input and writes its output."""
 
 _LIBRARY = (
-    "typing", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "random", "datetime",
+    "collections", "typing", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "random", "datetime",
     "decimal", "fractions", "copy", "json", "operator", "statistics", "cmath",
 )  # fmt: skip
 """Modules whose names tests may take for granted, in the order in which a name is looked for."""

@@ -364,7 +364,7 @@ class Link:
             base = kind_of(found)
             if base is None:
                 raise DecodeError("no container")
-            return base.__new__(found)
+            return cast("Any", base).__new__(found)
         return self.mirrors.container(number, self._class_node(cls))
 
     def _class_node(self, described: Any) -> Any:

@@ -434,7 +434,7 @@ class Mirrors:
         base = kind_of(cls)
         if base is None:
             raise DecodeError("no container")
-        return self._keep(number, base.__new__(cls))
+        return self._keep(number, cast("Any", base).__new__(cls))
 
     def exception(self, number: int, described: Any, args: tuple[Any, ...], text: str) -> BaseException:
         """What stands for an exception of a class there."""
