@@ -174,29 +174,33 @@ def _stub(plan: TestPlan, body: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+_ABSENT = (
+    "the tests cannot be run in the sandbox: {}; if the package is installed, let the sandbox see it: "
+    "--sandbox-packages NAME"
+)
+_TESTS_TO_BLAME = {
+    "ModuleNotFoundError": _ABSENT,
+    "ImportError": _ABSENT,
+    "NotUsed": "the tests never use the solution, so any answer would pass",
+    "NameError": "the tests cannot be run: {}",
+    "SyntaxError": "the tests cannot be run: {}",
+    "IndentationError": "the tests cannot be run: {}",
+}
+"""Failures of tests against a solution that does nothing which say that the tests themselves are at fault."""
+
+
 def _broken(report: Report) -> str | None:
     """What is wrong with tests themselves, as a solution that does nothing shows it."""
     outcomes = [o for o in (report.hidden, *report.visible) if o is not None]
     for outcome in outcomes:
         failure = outcome.failure
-        if failure is None or failure.origin != "test":
-            continue
-        if failure.kind in ("ModuleNotFoundError", "ImportError"):
-            return (
-                f"the tests cannot be run in the sandbox: {failure.message}; if the package is installed, let the "
-                "sandbox see it: --sandbox-packages NAME"
-            )
-        if failure.kind == "NotUsed":
-            return "the tests never use the solution, so any answer would pass"
-        if failure.kind in ("NameError", "SyntaxError", "IndentationError"):
-            return f"the tests cannot be run: {failure.message}"
-    if report.ended is not None and not outcomes:
-        if report.ended.kind == "Timeout":
-            return f"the tests do not come to their end, whatever the solution does: {report.ended.message}"
-        return f"the tests end the process that runs them ({report.ended.message})"
-    if report.load is None and not outcomes:
-        return "the tests end the process that runs them"
-    return None
+        if failure is not None and failure.origin == "test" and failure.kind in _TESTS_TO_BLAME:
+            return _TESTS_TO_BLAME[failure.kind].format(failure.message.replace("{", "").replace("}", ""))
+    if outcomes or (report.load is not None and report.ended is None):
+        return None
+    if report.ended is not None and report.ended.kind == "Timeout":
+        return f"the tests do not come to their end, whatever the solution does: {report.ended.message}"
+    return "the tests end the process that runs them" + (f" ({report.ended.message})" if report.ended else "")
 
 
 def _own_fails(report: Report) -> str:

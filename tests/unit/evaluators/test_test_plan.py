@@ -25,7 +25,7 @@ UNITS = {
         [("unittest", "Cases")],
     ),
     "a case by way of another": (
-        "from unittest import TestCase\nclass Base(TestCase):\n    pass\nclass Real(Base):\n    def test_a(self): assert f(1)",
+        "from unittest import TestCase\nclass A(TestCase): pass\nclass Real(A):\n    def test_a(self): assert f(1)",
         [("unittest", "Real")],
     ),
     "a class of pytest": ("class TestF:\n    def test_a(self):\n        assert f(1)", [("class", "TestF", ["test_a"])]),
@@ -71,7 +71,7 @@ def test_names_come_from_the_library_or_the_prompt_and_else_from_the_solution() 
     prelude = "import math\ndef helper(x):\n    return x\nclass Node:\n    pass\ndef f(x):\n    pass\n"
     found = plan(tests, prelude=prelude, prompt=f"Complete.\n{prelude}")
     assert found.library == {"Counter": ("collections", "Counter")}
-    assert found.wanted == ("LIMIT", "Shape", "f") and found.tested == ("Shape",)
+    assert found.wanted == ("LIMIT", "Shape", "f") and found.tested == ("LIMIT", "Shape")
     nodes = plan("assert f(Node()) == isclose(1, 1)", prelude=prelude, prompt=prelude)
     assert nodes.wanted == ("Node", "f") and nodes.library == {"isclose": ("math", "isclose")}
     asked = plan("assert gcd(2, 4) == f(1)", prompt="Write gcd and f.")
