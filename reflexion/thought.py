@@ -77,7 +77,7 @@ def _tags(reply: str) -> list[_Tag]:
     found: list[_Tag] = []
     for match in _TAG.finditer(reply):
         start, end = match.span()
-        if 0 < start and end < len(reply) and reply[start - 1] in _QUOTES and reply[end] in _QUOTES:
+        if start > 0 and end < len(reply) and reply[start - 1] in _QUOTES and reply[end] in _QUOTES:
             continue
         found.append(_Tag(start, end, *_kind(match[0])))
     return found

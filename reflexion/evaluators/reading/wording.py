@@ -1,0 +1,95 @@
+"""Texts made comparable: one spelling for characters that look alike, and what surrounds an answer taken off."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["bare", "clean", "folded", "normalize_answer", "tokens"]
+
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~\u2018\u2019\u201c\u201d\u00b4]")
+
+_SPACES = dict.fromkeys(map(ord, "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"), " ")
+_SPACES |= dict.fromkeys(map(ord, "\u200a\u202f\u205f\u3000"), " ")
+_INVISIBLE = dict.fromkeys([0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F)])
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"), "-")
+_QUOTES = dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc"), "'")
+_QUOTES |= dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb"), '"')
+_SIGNS: dict[int, str] = {0x2044: "/", 0x2215: "/", 0x066B: ".", 0x066C: ",", 0x2217: "*", 0x22C5: "\u00b7"}
+_ALIKE: dict[int, str | None] = {**_SPACES, **_INVISIBLE, **_DASHES, **_QUOTES, **_SIGNS}
+
+_RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
+_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
+_DIGIT = re.compile(r"(?![0-9])\d")
+_OUTSIDE_ASCII = re.compile(r"[^\x00-\x7f]")
+
+_PAIRS = (
+    ("**", "**"),
+    ("__", "__"),
+    ("*", "*"),
+    ("_", "_"),
+    ("`", "`"),
+    ('"', '"'),
+    ("'", "'"),
+    ("$$", "$$"),
+    ("$", "$"),
+)
+_END_TOKEN = re.compile(r"(?:\s*(?:<\|[\w ]{1,40}\|>|</s>|<eos>|<end_of_turn>))+\s*\Z")
+_TAIL = " \t\n\r.,;:!?\u3002\uff0e\u3001\uff01\uff1f\uff1b"
+_HEAD = " \t\n\r\u00bf\u00a1:;,\uff1a"
+
+
+def clean(text: str) -> str:
+    """A text with one spelling each for spaces, dashes, quotation marks, digits, fractions and raised figures."""
+    if _OUTSIDE_ASCII.search(text) is None:
+        return text
+    text = _RAISED.sub(lambda m: f"^({unicodedata.normalize('NFKC', m[0])})", text)
+    text = _VULGAR.sub(lambda m: f" {unicodedata.normalize('NFKC', m[0])}", text)
+    text = unicodedata.normalize("NFKC", text).translate(_ALIKE)
+    return _DIGIT.sub(lambda m: str(unicodedata.decimal(m[0])), text)
+
+
+def bare(text: str) -> str:
+    """A text without what decorates it: quotation marks, bold and code marks around it, punctuation at its end.
+
+    What belongs to the word stays: the signs of `C#`, `.NET`, `A*` and `-5`.
+    """
+    text = text.strip()
+    for _ in range(8):
+        before = text
+        text = text.lstrip(_HEAD).rstrip(_TAIL) or text
+        for left, right in _PAIRS:
+            inner = text[len(left) : -len(right)]
+            if text.startswith(left) and text.endswith(right) and inner.strip() and left not in inner:
+                text = inner.strip()
+        for mark in ("**", "__", "`", '"'):
+            # Half a pair: the other half stood at the mark before the answer.
+            if text.count(mark) == 1 and (text.startswith(mark) or text.endswith(mark)) and len(text) > len(mark):
+                text = text.removeprefix(mark).removesuffix(mark).strip()
+        if text == before:
+            break
+    return text
+
+
+def without_end_tokens(text: str) -> str:
+    """A reply without the end tokens that some servers leave in it."""
+    if not text.rstrip().endswith(">"):
+        return text
+    tail = text[-400:]
+    return text[: len(text) - len(tail)] + _END_TOKEN.sub("", tail)
+
+
+def folded(text: str) -> str:
+    """What two spellings of the same answer have in common: no case, no decoration, single spaces."""
+    return unicodedata.normalize("NFC", " ".join(bare(clean(text)).casefold().split()))
+
+
+def normalize_answer(text: str) -> str:
+    """Lower case without punctuation, articles and surplus white space, as HotpotQA's and SQuAD's scorers have it."""
+    return " ".join(_ARTICLES.sub(" ", _PUNCTUATION.sub("", text.lower())).split())
+
+
+def tokens(text: str) -> list[str]:
+    """The words that token F1 counts."""
+    return normalize_answer(text).split()
