@@ -20,10 +20,9 @@ _THOUGHT_ONLY = "The reply was cut off within its thoughts: it holds no answer."
 _MANY = ("aliases", "text", "texts", "spans", "answers", "short_answers", "normalized_aliases")
 """Fields in which published data sets keep several accepted answers of one question."""
 _ONE = ("value", "number", "answer")
-_KNOWN = frozenset(
-    (*_MANY, *_ONE, "answer_start", "answer_id", "type", "matched_wiki_entity_name", "normalized_value", "date")
-    + ("normalized_matched_wiki_entity_name", "input_text", "span_start", "span_end", "hit_id", "worker_id")
-)
+_BESIDE = ("answer_start", "type", "matched_wiki_entity_name", "normalized_value", "date", "hit_id", "worker_id")
+_BESIDE_SPANS = ("normalized_matched_wiki_entity_name", "input_text", "span_start", "span_end", "answer_id")
+_KNOWN = frozenset((*_MANY, *_ONE, *_BESIDE, *_BESIDE_SPANS))
 
 
 def references(problem: Problem) -> tuple[JsonValue, ...]:

@@ -76,7 +76,7 @@ def _matches(pattern: regex.Pattern[str], reply: str, statement: Statement) -> b
 
 
 class JsonSchema(BaseEvaluator):
-    """The reply holds a JSON value that satisfies the JSON schema in the answer; `format` and `$ref` within it count."""
+    """The reply holds a JSON value that satisfies the JSON schema in the answer, formats included."""
 
     def check(self, problem: Problem) -> str | None:
         """The answer must be a schema that stands alone and that some value satisfies."""
@@ -89,7 +89,8 @@ class JsonSchema(BaseEvaluator):
         except ValueError as exc:
             reason = str(exc).partition("\n")[0]
             if "not present in a registry" in reason or "Unknown meta-schema" in reason:
-                return f"field 'answer' is a JSON schema that refers to another, which is not fetched: {reason[:160]}. Put it under '$defs'"
+                told = "refers to another one, and none is fetched: put it under '$defs'"
+                return f"field 'answer' is a JSON schema that {told} ({reason[:160]})"
             return f"field 'answer' is not a valid JSON schema: {reason[:200]}"
         return None
 

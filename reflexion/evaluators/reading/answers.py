@@ -20,8 +20,9 @@ from reflexion.evaluators.reading.wording import without_end_tokens
 __all__ = ["Statement", "stated_answer"]
 
 _WORDS = (
-    "answer", "answers", "ans", "final_answer", "final result", "final output", "final value", "correct option", "right option",
-    "best option", "correct choice", "right choice", "best choice", "final choice", "my choice", "correct letter",
+    "answer", "answers", "ans", "final_answer", "final result", "final output", "final value",
+    "correct option", "right option", "best option", "correct choice", "right choice", "best choice", "final choice",
+    "my choice", "correct letter",
     "antwort", "endergebnis", "antwoord", "svar", "r\u00e9ponse", "reponse", "respuesta", "resposta", "risposta",
     "odpowied\u017a", "odpov\u011b\u010f", "cevap", "yan\u0131t", "vastaus", "jawaban", "v\u00e1lasz",
     "r\u0103spuns", "\u0111\u00e1p \u00e1n", "c\u00e2u tr\u1ea3 l\u1eddi",
@@ -199,32 +200,32 @@ def _phrase_in_line(best: tuple[int, int] | None, line: tuple[int, int]) -> bool
 
 def _behind(reply: str, lowered: str, position: int, behind: int, end: int, *, weak: bool) -> tuple[int, int] | None:
     """The span of the answer a word announces; None where it does not announce any."""
-    unspaced = _UNSPACED.match(reply, position) is not None
-    if not unspaced and position and (lowered[position - 1].isalnum() or lowered[position - 1] in "_-"):
-        return None
-    if not unspaced and behind < end and lowered[behind].isalnum():
+    if not _is_word(reply, lowered, position, behind, end):
         return None
     first = reply.rfind("\n", 0, position) + 1
     leads = _HEADING.fullmatch(reply, max(first, position - 80), position) is not None
+    separator = (_RESULT if weak else _SEPARATOR).match(reply, behind, end)
     if weak:
-        separator = _RESULT.match(reply, behind, end) if leads else None
-        if separator is None:
-            return None
-        span = _of_line(reply, separator.end(), end)
+        span = _of_line(reply, separator.end(), end) if separator is not None and leads else (end, end)
         return span if _NOTHING.fullmatch(reply, *span) is None else None
-    separator = _SEPARATOR.match(reply, behind, end)
     if separator is None:
-        rest, stop = _of_line(reply, behind, end)
-        if not leads or _NOTHING.fullmatch(reply, rest, stop) is None:
-            return None
-        return _next_line(reply, stop, end)
+        span = _of_line(reply, behind, end)
+        return _next_line(reply, span[1], end) if leads and _NOTHING.fullmatch(reply, *span) is not None else None
     if _NOT.match(reply, separator.end(), end):
         return None
     span = _of_line(reply, separator.end(), end)
-    if _NOTHING.fullmatch(reply, *span) is not None or reply[span[0] : span[1]].rstrip(" *_").endswith((":", "\uff1a")):
-        following = _next_line(reply, span[1], end)
-        return following if following is not None else span
+    open_ended = reply[span[0] : span[1]].rstrip(" *_").endswith((":", "\uff1a"))
+    if open_ended or _NOTHING.fullmatch(reply, *span) is not None:
+        return _next_line(reply, span[1], end) or span
     return span
+
+
+def _is_word(reply: str, lowered: str, position: int, behind: int, end: int) -> bool:
+    """Whether a place is a word of its own; scripts without spaces have no such bounds."""
+    if _UNSPACED.match(reply, position) is not None:
+        return True
+    before, after = lowered[position - 1 : position] if position else "", lowered[behind : min(end, behind + 1)]
+    return not (before.isalnum() or before in ("_", "-") or after.isalnum())
 
 
 def _of_line(reply: str, start: int, end: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-r"""Whether two formulas mean the same: `\frac{\sqrt{3}}{2}` and `sqrt(3)/2`, `(x+1)^2` and `x^2+2x+1`, `\{1,2\}` and `{2, 1}`.
+r"""Whether two formulas mean the same: `\frac{\sqrt{3}}{2}` and `sqrt(3)/2`, `(x+1)^2` and `x^2+2x+1`.
 
 Both are evaluated at the same three points, rational ones exactly. Reading is bounded: formulas of more than 300
 characters, too deeply nested or with signs that are not known are no formulas, and texts decide.
@@ -35,6 +35,9 @@ _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "ln": cmath.log, "exp": cmath.exp,
     "sec": lambda x: 1 / cmath.cos(x), "csc": lambda x: 1 / cmath.sin(x), "cot": lambda x: 1 / cmath.tan(x),
 }  # fmt: skip
+
+_CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|"}
+_CONSTANTS: dict[str, Number] = {"pi": complex(math.pi), "oo": complex(1e300)}
 
 
 class _NoFormulaError(Exception):
@@ -76,7 +79,7 @@ def constant(text: str) -> Fraction | None:
             return None
         if isinstance(value, complex):
             return Fraction(value.real) if abs(value.imag) < _EXACTLY and math.isfinite(value.real) else None
-        return value
+        return Fraction(value)
     except (_NoFormulaError, ArithmeticError, ValueError):
         return None
 
@@ -140,26 +143,29 @@ def _closes_at_end(text: str) -> bool:
 
 
 def _alike(left: _Value, right: _Value) -> bool:
-    if isinstance(left, _Collection) or isinstance(right, _Collection):
-        if not (isinstance(left, _Collection) and isinstance(right, _Collection)):
-            return False
+    if isinstance(left, _Collection) and isinstance(right, _Collection):
         if left.kind != right.kind or len(left.items) != len(right.items):
             return False
-        if left.kind != "any":
-            return all(map(_alike, left.items, right.items))
-        rest = list(right.items)
-        for item in left.items:
-            index = next((i for i, other in enumerate(rest) if _alike(item, other)), None)
-            if index is None:
-                return False
-            rest.pop(index)
-        return True
+        if left.kind == "any":
+            return _same_items(left.items, list(right.items))
+        return all(map(_alike, left.items, right.items))
+    if isinstance(left, _Collection) or isinstance(right, _Collection):
+        return False
     if isinstance(left, Fraction) and isinstance(right, Fraction):
         return left == right
     # A decimal beside a root or a multiple of pi has been rounded.
     tolerance = _EXACTLY if isinstance(left, complex) and isinstance(right, complex) else _ROUNDED
     a, b = complex(left), complex(right)
     return abs(a - b) <= tolerance * max(abs(a), abs(b), 1e-3)
+
+
+def _same_items(items: Sequence[_Value], rest: list[_Value]) -> bool:
+    for item in items:
+        index = next((i for i, other in enumerate(rest) if _alike(item, other)), None)
+        if index is None:
+            return False
+        rest.pop(index)
+    return True
 
 
 def _expression(text: str, point: int) -> Number:
@@ -229,17 +235,17 @@ class _Parser:
     def _product(self, depth: int) -> Number:
         value = self._factor(depth)
         before = self._tokens[self.position - 1]
-        while token := self._next():
-            if token in ("*", "/"):
+        while sign := self._next():
+            if sign in ("*", "/"):
                 self.position += 1
                 negative = self._next() == "-"
                 self.position += negative
                 factor = self._factor(depth)
                 factor = -factor if negative else factor
-                value = _joined(value, factor, (lambda a, b: a * b) if token == "*" else (lambda a, b: a / b))
-            elif token[0].isalpha() or token in ("(", "[", "{"):
+                value = _joined(value, factor, (lambda a, b: a * b) if sign == "*" else (lambda a, b: a / b))
+            elif sign[0].isalpha() or sign in ("(", "[", "{"):
                 value = _joined(value, self._factor(depth), lambda a, b: a * b)
-            elif token[0].isdigit() and before[0].isdigit() and self._is_fraction():
+            elif sign[0].isdigit() and before[0].isdigit() and self._is_fraction():
                 value = _joined(value, self._mixed(), lambda a, b: a + b)
             else:
                 break
@@ -271,34 +277,27 @@ class _Parser:
         raise _NoFormulaError
 
     def _atom(self, depth: int) -> Number:
-        token = self._next()
+        sign = self._next()
         self.position += 1
-        if not token:
-            raise _NoFormulaError
-        if token[0].isdigit() or token[0] == ".":
-            return Fraction(token if token[0] != "." else "0" + token)
-        if token in ("(", "[", "{"):
+        if sign in _CLOSING:
             value = self.sum(depth + 1)
-            self._take({"(": ")", "[": "]", "{": "}"}[token])
-            return value
-        if token == "|":
-            value = self.sum(depth + 1)
-            self._take("|")
-            return abs(value) if isinstance(value, Fraction) else complex(abs(value))
-        if token == "pi":
-            return complex(math.pi)
-        if token == "oo":
-            return complex(1e300)
-        if token == "root":
+            self._take(_CLOSING[sign])
+            return _size(value) if sign == "|" else value
+        if sign == "root":
             return self._root(depth)
-        if token == "sqrt":
-            return _root(self._factor(depth + 1) if depth < _DEEPEST else self._fail(), 2)
-        if token in _FUNCTIONS:
+        if sign == "sqrt" or sign in _FUNCTIONS:
             argument = self._factor(depth + 1) if depth < _DEEPEST else self._fail()
-            return _FUNCTIONS[token](complex(argument))
-        if len(token) == 1 and token.isalpha():
-            # A letter stands for a number of its own at each point.
-            return _POINTS[self._point] + Fraction(ord(token), 17)
+            return _root(argument, 2) if sign == "sqrt" else _FUNCTIONS[sign](complex(argument))
+        return self._single(sign)
+
+    def _single(self, sign: str) -> Number:
+        """A number, a constant, or a letter, which stands for a number of its own at each point."""
+        if sign in _CONSTANTS:
+            return _CONSTANTS[sign]
+        if len(sign) == 1 and sign.isalpha():
+            return _POINTS[self._point] + Fraction(ord(sign), 17)
+        if sign[:1].isdigit() or sign.startswith("."):
+            return Fraction(f"0{sign}")
         raise _NoFormulaError
 
     def _root(self, depth: int) -> Number:
@@ -310,6 +309,10 @@ class _Parser:
         if not isinstance(degree, Fraction) or degree.denominator != 1 or not 1 <= degree <= 100:
             raise _NoFormulaError
         return _root(value, int(degree))
+
+
+def _size(value: Number) -> Number:
+    return abs(value) if isinstance(value, Fraction) else complex(abs(value))
 
 
 def _joined(a: Number, b: Number, operate: Callable[[Any, Any], Any]) -> Number:

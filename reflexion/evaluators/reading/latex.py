@@ -18,61 +18,15 @@ _SIGNS = {
     "ldots": "...", "dots": "...", "cdots": "...", "lbrace": "{", "rbrace": "}", "to": "->", "rightarrow": "->",
     "approx": "=", "equiv": "=", "sim": "=", "colon": ":", "lvert": "|", "rvert": "|", "mid": "|",
 }  # fmt: skip
-_WRAPPERS = frozenset(
-    [
-        "text",
-        "textbf",
-        "textit",
-        "textrm",
-        "texttt",
-        "textsf",
-        "mathrm",
-        "mathbf",
-        "mathit",
-        "mathsf",
-        "mathtt",
-        "mathcal",
-        "mathbb",
-        "operatorname",
-        "mbox",
-        "hbox",
-        "boxed",
-        "fbox",
-        "bm",
-        "boldsymbol",
-        "emph",
-        "underline",
-        "overline",
-        "ensuremath",
-        "displaystyle",
-        "textnormal",
-        "bf",
-        "rm",
-        "it",
-    ]
-)
-_FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "log",
-        "ln",
-        "exp",
-        "max",
-        "min",
-        "gcd",
-    ]
-)
+_WRAPPERS = frozenset((
+    "text", "textbf", "textit", "textrm", "texttt", "textsf", "textnormal", "mathrm", "mathbf", "mathit", "mathsf",
+    "mathtt", "mathcal", "mathbb", "operatorname", "mbox", "hbox", "boxed", "fbox", "bm", "boldsymbol", "emph",
+    "underline", "overline", "ensuremath", "bf", "rm", "it",
+))  # fmt: skip
+_FUNCTIONS = frozenset((
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp",
+    "max", "min", "gcd",
+))  # fmt: skip
 _NAME = re.compile(r"\\([a-zA-Z]+)\*?|\\(.)", re.DOTALL)
 _DEGREES = re.compile(r"\^\s*(?:\{\s*(?:\\circ|\\degree)\s*\}|\\circ\b|\\degree\b)")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\!|,\\!|\{\\,\})(?=\d{3}(?!\d))")

@@ -1,4 +1,4 @@
-"""Compares what a reply states with a reference, by what the reference is: a number, yes or no, a formula, JSON, a text."""
+"""Compares what a reply states with a reference by what that is: a number, yes or no, a formula, JSON, a text."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ _EMPHASIS = re.compile(r"\*\*|__|`")
 _CODE = re.compile(r"[-+]?0\d+\Z")
 _ENDS = re.compile(
     r"[\"'*_)\]]{0,3}(?:\Z|\s*[.!?;](?:[\"')]|\s|\Z)|\s*\(|\s+-+\s"
-    r"|\s*,?\s+(?:because|since|as (?:it|he|she|they|we|the|this|that|can|shown)|for the reason|due to|given|based on|which|who"
-    r"|where|rather than|and not|not|weil|denn|da|parce que|car|porque|ya que|perch[e\u00e9]|\u043f\u043e\u0442\u043e\u043c\u0443)\b"
+    r"|\s*,?\s+(?:because|since|as (?:it|he|she|they|we|the|this|that|can|shown)|for the reason|due to|given|based on"
+    r"|which|who|where|rather than|and not|not|weil|denn|da|parce que|car|porque|ya que|perch[e\u00e9]"
+    r"|\u043f\u043e\u0442\u043e\u043c\u0443)\b"
     r"|\s*[\u3002\u3001\uff0c]|\u3067\u3059|\u3067\u3042\u308b|\u3060(?:\Z|\u3002)|\s*\uc785\ub2c8\ub2e4|\uc774\ub2e4)"
 )
 """What may follow an answer in the sentence that states it: its end, or the reason for it."""

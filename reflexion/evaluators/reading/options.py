@@ -30,13 +30,13 @@ _LONGEST_PROMPT, _LONGEST_REPLY = 50_000, 4_000
 _JOINS = re.compile(r"[\s,;/|]*(?:\band\b|\bor\b|&)?[\s,;/|]*\Z", re.IGNORECASE)
 
 _NEGATIVE = re.compile(
-    r"\b(?:wrong|incorrect|false|not|n't|cannot|never|neither|nor|eliminat\w*|rul\w+ out|exclud\w*|reject\w*|unlikely|falsch|"
-    r"nicht)\b|n't\b",
+    r"\b(?:wrong|incorrect|false|not|cannot|never|neither|nor|eliminat\w*|rul\w+ out|exclud\w*|reject\w*|unlikely"
+    r"|falsch|nicht)\b|n't\b",
     re.IGNORECASE,
 )
 _POSITIVE = re.compile(
-    r"\b(?:right|correct|true|best|answer|choose|choice is|pick|select|go with|must be|most likely|therefore|so|thus|hence|"
-    r"richtig)\b",
+    r"\b(?:right|correct|true|best|answer|choose|choice is|pick|select|go with|must be|most likely|therefore|so|thus"
+    r"|hence|richtig)\b",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
@@ -50,6 +50,17 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 _NAMED = r"\b(?:options?|choices?|letters?|answers?|number|statement|alternative)\s*(?:is|:|no\.?)?\s*"
+
+_WITH_TEXT = re.compile(
+    rf"(?:{_NAMED})?[(\[]?{_LABEL}[)\].:,]{{0,2}}(?:\s*[-\u2013\u2014]\s+|\s*)(?P<text>.*)\Z", re.DOTALL | re.IGNORECASE
+)
+_AT_START = re.compile(rf"(?:{_NAMED})?(?P<open>[(\[]?){_LABEL}(?P<close>[)\].:,]{{0,2}})(?=\s|\W|\Z)", re.IGNORECASE)
+_NEXT = re.compile(
+    rf"\s*(?:,|/|\||&|\+|;|\bor\b|\band\b|\boder\b|\bund\b)+\s*(?:{_NAMED})?[(\[]?{_LABEL}(?![\w'])", re.IGNORECASE
+)
+_MENTION = re.compile(
+    rf"(?<![\w'-])(?P<named>{_NAMED})?(?P<open>[(\[]?){_LABEL}(?P<close>[)\]]?)(?![\w'-])", re.IGNORECASE
+)
 
 
 def read_options(prompt: str) -> dict[str, str]:
@@ -173,16 +184,7 @@ def _decision(text: str, options: Options) -> str | None:
 
 
 def _undone(text: str) -> str:
-    return (
-        clean(plain(text))
-        .replace("$", "")
-        .replace("**", "")
-        .replace("__", "")
-        .replace("`", "")
-        .strip()
-        .strip("*\"'")
-        .strip()
-    )
+    return re.sub(r"\$|\*\*|__|`", "", clean(plain(text))).strip().strip("*\"'").strip()
 
 
 def _simple(text: str, options: Options) -> str | None:
@@ -194,11 +196,7 @@ def _simple(text: str, options: Options) -> str | None:
     by_text = _by_text(text, options)
     if by_text is not None:
         return by_text
-    head = re.match(
-        rf"(?:{_NAMED})?[(\[]?{_LABEL}[)\].:,]{{0,2}}(?:\s*[-\u2013\u2014]\s+|\s*)(?P<text>.*)\Z",
-        text,
-        re.DOTALL | re.IGNORECASE,
-    )
+    head = _WITH_TEXT.match(text)
     if head is None or (label := _labelled(head["label"], options)) is None:
         return None
     rest = head["text"].strip()
@@ -209,9 +207,7 @@ def _simple(text: str, options: Options) -> str | None:
 
 def _starting(text: str, options: Options) -> tuple[str, str] | None:
     """The label a text begins with, and what follows it; the article `A` and the word `I` are none."""
-    head = re.match(
-        rf"(?:{_NAMED})?(?P<open>[(\[]?){_LABEL}(?P<close>[)\].:,]{{0,2}})(?=\s|\W|\Z)", text, re.IGNORECASE
-    )
+    head = _AT_START.match(text)
     if head is None or (label := _labelled(head["label"], options)) is None:
         return None
     # A lower-case letter alone is a word, unless options are labelled so and a bracket follows.
@@ -254,11 +250,7 @@ def _text_first(text: str, options: Options) -> str | None:
 
 def _other(label: str, rest: str, options: Options) -> bool:
     """Whether another label is named in the same breath: `A or B`, `A, B`, `A/B`."""
-    match = re.match(
-        rf"\s*(?:,|/|\||&|\+|;|\bor\b|\band\b|\boder\b|\bund\b)+\s*(?:{_NAMED})?[(\[]?{_LABEL}(?![\w'])",
-        rest,
-        re.IGNORECASE,
-    )
+    match = _NEXT.match(rest)
     return match is not None and _labelled(match["label"], options) not in (None, label)
 
 
@@ -267,15 +259,13 @@ def _mentioned(text: str, options: Options) -> str | None:
     said: dict[str, set[str]] = {"for": set(), "named": set()}
     for clause in _CLAUSE.split(_undone(text)):
         head = _BECAUSE.split(clause, maxsplit=1)[0]
-        labels = _mentions(head, options)
-        if labels:
-            clause = head
-        else:
-            labels = _mentions(clause, options)
-        if not labels or _NEGATIVE.search(clause):
+        # What is named as the reason was not chosen by that.
+        told = head if (labels := _mentions(head, options)) else clause
+        labels = labels or _mentions(clause, options)
+        if not labels or _NEGATIVE.search(told):
             continue
         said["named"] |= labels
-        if _POSITIVE.search(clause):
+        if _POSITIVE.search(told):
             said["for"] |= labels
     for labels in (said["for"], said["named"]):
         if labels:
@@ -286,9 +276,7 @@ def _mentioned(text: str, options: Options) -> str | None:
 def _mentions(clause: str, options: Options) -> set[str]:
     """The options that a clause names by label or by text."""
     found: set[str] = set()
-    for match in re.finditer(
-        rf"(?<![\w'-])(?P<named>{_NAMED})?(?P<open>[(\[]?){_LABEL}(?P<close>[)\]]?)(?![\w'-])", clause, re.IGNORECASE
-    ):
+    for match in _MENTION.finditer(clause):
         label = match["label"]
         known = _labelled(label, options)
         if known is None:

@@ -10,31 +10,23 @@ __all__ = ["bare", "clean", "folded", "normalize_answer", "tokens"]
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~\u2018\u2019\u201c\u201d\u00b4]")
 
-_SPACES = dict.fromkeys(map(ord, "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"), " ")
-_SPACES |= dict.fromkeys(map(ord, "\u200a\u202f\u205f\u3000"), " ")
-_INVISIBLE = dict.fromkeys([0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F)])
-_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"), "-")
-_QUOTES = dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc"), "'")
-_QUOTES |= dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb"), '"')
-_SIGNS: dict[int, str] = {0x2044: "/", 0x2215: "/", 0x066B: ".", 0x066C: ",", 0x2217: "*", 0x22C5: "\u00b7"}
-_ALIKE: dict[int, str | None] = {**_SPACES, **_INVISIBLE, **_DASHES, **_QUOTES, **_SIGNS}
+_ALIKE: dict[int, str | None] = {
+    **dict.fromkeys(map(ord, "\u00a0\u1680\u202f\u205f\u3000"), " "),
+    **dict.fromkeys(range(0x2000, 0x200B), " "),
+    **dict.fromkeys([0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF, *range(0x202A, 0x202F)]),
+    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"), "-"),
+    **dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc"), "'"),
+    **dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb"), '"'),
+    **{0x2044: "/", 0x2215: "/", 0x066B: ".", 0x066C: ",", 0x2217: "*", 0x22C5: "\u00b7"},
+}
+"""Characters that look alike: spaces, invisible ones, dashes and minus signs, quotation marks, signs."""
 
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 _DIGIT = re.compile(r"(?![0-9])\d")
 _OUTSIDE_ASCII = re.compile(r"[^\x00-\x7f]")
 
-_PAIRS = (
-    ("**", "**"),
-    ("__", "__"),
-    ("*", "*"),
-    ("_", "_"),
-    ("`", "`"),
-    ('"', '"'),
-    ("'", "'"),
-    ("$$", "$$"),
-    ("$", "$"),
-)
+_AROUND = ("**", "__", "*", "_", "`", '"', "'", "$$", "$")
 _END_TOKEN = re.compile(r"(?:\s*(?:<\|[\w ]{1,40}\|>|</s>|<eos>|<end_of_turn>))+\s*\Z")
 _TAIL = " \t\n\r.,;:!?\u3002\uff0e\u3001\uff01\uff1f\uff1b"
 _HEAD = " \t\n\r\u00bf\u00a1:;,\uff1a"
@@ -59,9 +51,9 @@ def bare(text: str) -> str:
     for _ in range(8):
         before = text
         text = text.lstrip(_HEAD).rstrip(_TAIL) or text
-        for left, right in _PAIRS:
-            inner = text[len(left) : -len(right)]
-            if text.startswith(left) and text.endswith(right) and inner.strip() and left not in inner:
+        for mark in _AROUND:
+            inner = text[len(mark) : -len(mark)]
+            if text.startswith(mark) and text.endswith(mark) and inner.strip() and mark not in inner:
                 text = inner.strip()
         for mark in ("**", "__", "`", '"'):
             # Half a pair: the other half stood at the mark before the answer.
