@@ -123,7 +123,7 @@ class Contains(BaseEvaluator):
         return self.wrong(problem, "The reply does not contain the right answer.")
 
 
-_LONGEST, _MOST_NUMBERS = 20_000, 2_000
+_LONGEST, _MOST_NUMBERS = 10_000, 1_000
 """Characters, from the end, in which a number is looked for, and how many of them are."""
 
 

@@ -56,10 +56,10 @@ _IS = (
 _IS_UNSPACED = "(?:\u662f|\u4e3a|\u70ba|\u5e94\u4e3a|\u306f|\u4fc2|\uc740|\ub294)"
 _SEPARATOR = re.compile(
     rf"(?:{_COLON}"
-    rf"|{_DECORATION}(?:{_SPACE}(?:to|for|of)\b[^\n.:=?!]{{0,120}}?)?(?:,[^,\n.:]{{1,20}},)?{_SPACE}{_IS}(?:{_GAP}{_COLON})?"
+    rf"|{_DECORATION}(?:{_SPACE}(?:to|for|of)\b[^\n.:=?!]{{0,80}}?)?(?:,[^,\n.:]{{1,20}},)?{_SPACE}{_IS}(?:{_GAP}{_COLON})?"
     rf"|{_DECORATION}{_SPACE}[-\u2013\u2014]{{1,2}}{_SPACE}"
     rf"|{_DECORATION}{_GAP}{_IS_UNSPACED}(?:{_GAP}{_COLON})?"
-    rf"|{_SPACE}(?:to|for)\b[^\n:=]{{0,120}}:(?=[ \t])"
+    rf"|{_SPACE}(?:to|for)\b[^\n:=]{{0,80}}:(?=[ \t])"
     rf"){_GAP}",
     re.IGNORECASE,
 )
@@ -190,7 +190,7 @@ def _phrase(reply: str, start: int, end: int) -> tuple[int, int] | None:
     return best
 
 
-_MOST_MARKS = 2_000
+_MOST_MARKS = 500
 """Places of one word that are looked at, from the end."""
 
 

@@ -8,7 +8,7 @@ __all__ = ["balanced", "plain"]
 
 _MARKUP = re.compile(r"[\\${}]")
 _SPACING = re.compile(
-    r"\\(?:[ ,;:!>]|quad\b|qquad\b|left\b\.?|right\b\.?|[bB]igg?[lr]?\b|displaystyle\b|limits\b)|(?<!\\)~"
+    r"(?<!\\)\\(?:[ ,;:!>]|quad\b|qquad\b|left\b\.?|right\b\.?|[bB]igg?[lr]?\b|displaystyle\b|limits\b)|(?<!\\)~"
 )
 _SIGNS = {
     "times": "*", "cdot": "*", "ast": "*", "div": "/", "pm": "\u00b1", "mp": "\u2213",

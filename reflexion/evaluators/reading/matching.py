@@ -32,9 +32,11 @@ _ENDS = re.compile(
 """What may follow an answer in the sentence that states it: its end, or the reason for it."""
 _SENTENCE = re.compile(r"(?<=[\w)\]\"'*])(?:[.!?;](?=\s)|,?\s+(?=(?:because|since)\b)|\s+(?=\())")
 _FORMULA = re.compile(
-    r"\\[a-zA-Z]|[\^\u221a\u03c0\u221e]|\d\s*[a-zA-Z(]|[a-zA-Z]\s*[-+*/=]\s*[\d(a-zA-Z]\b|\A\s*[\[({].*\d.*[\])}]\s*\Z"
+    r"\\[a-zA-Z{]|_\{?\d|[\^\u221a\u03c0\u221e]|\d\s*[a-zA-Z(]|[a-zA-Z]\s*[-+*/=]\s*[\d(a-zA-Z]\b|\A\s*[\[({].*\d.*[\])}]\s*\Z"
 )
 _ROOT_OR_PI = re.compile(r"\\(?:sqrt|pi|frac)|[\u221a\u03c0^]|sqrt|\bpi\b")
+_UNIT = re.compile(r"(?<=\d)\s*\\(?:text|mbox|mathrm)\s*\{[^{}\d]{0,40}\}(?:\^\{?\d\}?)?\s*\Z")
+"""A unit as LaTeX has it: data sets of mathematics leave it out of the comparison."""
 _INLINE = re.compile(r"\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}?)\\\)")
 _MARKS = ("\\boxed", "####", "<answer>")
 
@@ -62,7 +64,7 @@ def same_answer(statement: Statement, reply: str, reference: JsonValue, toleranc
 def _number_in(text: str) -> Quantity | None:
     if _CODE.match(text.strip()):
         return None  # 007 and 02139 are names
-    found = whole_number(text)
+    found = whole_number(_UNIT.sub("", text))
     if found is None and _ROOT_OR_PI.search(text) and (value := constant(text)) is not None:
         return Quantity(value, text=text)
     return found

@@ -31,16 +31,16 @@ _JOINS = re.compile(r"[\s,;/|]*(?:\band\b|\bor\b|&)?[\s,;/|]*\Z", re.IGNORECASE)
 
 _NEGATIVE = re.compile(
     r"\b(?:wrong|incorrect|false|not|cannot|never|neither|nor|eliminat\w*|rul\w+ out|exclud\w*|reject\w*|unlikely"
-    r"|falsch|nicht)\b|n't\b",
+    r"|falsch|nicht)\b|n't\b|[:=-]\s*(?:no\b|\u2717|\u2718|\u274c)",
     re.IGNORECASE,
 )
 _POSITIVE = re.compile(
     r"\b(?:right|correct|true|best|answer|choose|choice is|pick|select|go with|must be|most likely|therefore|so|thus"
-    r"|hence|richtig)\b",
+    r"|hence|richtig)\b|[:=-]\s*(?:yes\b|\u2713|\u2714|\u2705)",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
-    r"[.;!?\n]+(?=\s|\Z)|,\s+(?:but|while|whereas|and|so)\b|,\s+(?=[(\[]?[A-Z0-9](?:[)\].:,]|\s|\Z))|\((?![A-Za-z0-9]{1,2}\))"
+    r"[.;!?]+(?=\s|\Z)|\n+|,\s+(?:but|while|whereas|and|so)\b|,\s+(?=[(\[]?[A-Z0-9](?:[)\].:,]|\s|\Z))|\((?![A-Za-z0-9]{1,2}\))"
     r"|\b(?:but|while|whereas)\b|(?=,\s+(?:not|rather than|instead of)\b)"
 )
 _BECAUSE = re.compile(r"\b(?:because|since|as|weil|denn)\b", re.IGNORECASE)
@@ -58,6 +58,9 @@ _AT_START = re.compile(rf"(?:{_NAMED})?(?P<open>[(\[]?){_LABEL}(?P<close>[)\].:,
 _NEXT = re.compile(
     rf"\s*(?:,|/|\||&|\+|;|\bor\b|\band\b|\boder\b|\bund\b)+\s*(?:{_NAMED})?[(\[]?{_LABEL}(?![\w'])", re.IGNORECASE
 )
+_HAS_WORD = re.compile(r"\w")
+_BRACKETED = re.compile(rf"(?<![\w'])[(\[]?{_LABEL}[)\]:](?=\s|\Z)")
+_LABELS_ONLY = re.compile(r"(?:[\s,;/&()\[\].]|\b(?:or|and|nor|[A-Za-z]|\d{1,2})\b)*", re.IGNORECASE)
 _MENTION = re.compile(
     rf"(?<![\w'-])(?P<named>{_NAMED})?(?P<open>[(\[]?){_LABEL}(?P<close>[)\]]?)(?![\w'-])", re.IGNORECASE
 )
@@ -224,7 +227,7 @@ def _leading(text: str, options: Options) -> str | None:
     label, rest = started
     end = text[: len(text) - len(rest)]
     first = _CLAUSE.split(rest, maxsplit=1)[0]
-    if _NEGATIVE.search(first) or _other(label, (" ," if end.endswith(",") else "") + rest, options):
+    if _NEGATIVE.search(first) or _listing(label, rest, options) or _other(label, (" ," if end.endswith(",") else "") + rest, options):
         return None
     if not rest.strip() or end.endswith((")", "]", ".", ":", ",")):
         return label
@@ -236,6 +239,12 @@ def _leading(text: str, options: Options) -> str | None:
     ):
         return None
     return label if _REASON.match(rest) or not options else None
+
+
+def _listing(label: str, rest: str, options: Options) -> bool:
+    """Whether another label with its bracket follows on the line: the options are told again."""
+    line = rest.partition("\n")[0]
+    return any(_labelled(m["label"], options) not in (None, label) for m in _BRACKETED.finditer(line))
 
 
 def _text_first(text: str, options: Options) -> str | None:
@@ -257,12 +266,19 @@ def _other(label: str, rest: str, options: Options) -> bool:
 def _mentioned(text: str, options: Options) -> str | None:
     """The one option that a text speaks for: named as the right one, or the only one named without a no."""
     said: dict[str, set[str]] = {"for": set(), "named": set()}
+    negative = False
     for clause in _CLAUSE.split(_undone(text)):
+        if not _HAS_WORD.search(clause):
+            continue
         head = _BECAUSE.split(clause, maxsplit=1)[0]
         # What is named as the reason was not chosen by that.
         told = head if (labels := _mentions(head, options)) else clause
         labels = labels or _mentions(clause, options)
-        if not labels or _NEGATIVE.search(told):
+        if not labels:
+            continue
+        # "It is not A, C or D": what only goes on with labels goes on with the no as well.
+        negative = _NEGATIVE.search(told) is not None or (negative and _LABELS_ONLY.fullmatch(told) is not None)
+        if negative:
             continue
         said["named"] |= labels
         if _POSITIVE.search(told):
@@ -287,6 +303,8 @@ def _mentions(clause: str, options: Options) -> set[str]:
         if sure or (label.isupper() and not article):
             found.add(known)
     words = f" {_words(folded(clause))} "
+    if words.isspace():
+        return found
     texts = {label: _words(option) for label, option in options.items() if option}
     named = [label for label, option in texts.items() if option and f" {option} " in words]
     # "dark red" names no "red".

@@ -40,7 +40,7 @@ _NUMBER = re.compile(
     rf"""
     (?P<date>(?<!\d)\d{{4}}-\d{{1,2}}-\d{{1,2}}(?!\d)|(?<![\d/.])\d{{1,2}}(?P<slash>[/.])\d{{1,2}}(?P=slash)\d{{4}}(?!\d))
     |(?P<time>(?<![\d:.])\d{{1,9}}(?::\d{{1,9}}){{1,3}}(?![\d:]))
-    |(?P<sign>(?<![\w)%\]}}])[-+](?:[ ](?=\d))?)?
+    |(?P<sign>(?<![\w)%\]}}])[-+](?:[ ](?=\d))?|(?<!\w)(?:minus|negative|moins|menos)[ ](?=[\d$]))?
      (?:{_CURRENCY}[ ]?(?P<inner>-(?=\d))?)?
      (?:(?P<mixed>(?<![\d.,])\d{{1,9}})(?:[ ]{{1,9}}(?:and[ ]{{1,9}})?|-(?=\d{{1,6}}/\d))
         (?P<part>\d{{1,6}}[ ]?/[ ]?\d{{1,6}})(?![\d/])
@@ -137,13 +137,13 @@ def _in_word(text: str, match: re.Match[str]) -> bool:
 
 
 def _is_negative(text: str, match: re.Match[str]) -> bool:
-    sign = match["sign"]
-    if not sign or sign[0] != "-":
-        return False
-    if sign == "-":
-        return True
-    # "- 5" is a point of a list at the start of a line, and a subtraction after a number.
+    sign = match["sign"] or ""
     before = text[: match.start()][-40:].rstrip(" ")
+    if sign[:1].isalpha():
+        return not before[-1:].isdigit()  # after a number it subtracts
+    if sign != "- ":
+        return sign == "-"
+    # "- 5" is a point of a list at the start of a line, and a subtraction after a number.
     return before[-1:] in ("=", ":", "(", "[", ",", "$") if before else "\n" not in text
 
 

@@ -23,7 +23,8 @@ _ALIKE: dict[int, str | None] = {
 
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
-_DIGIT = re.compile(r"(?![0-9])\d")
+_FRACTIONS = {c: f" {unicodedata.normalize('NFKC', chr(c))}" for c in (*range(0xBC, 0xBF), *range(0x2150, 0x215F))}
+_DIGITS = re.compile(r"(?:(?![0-9])\d){1,1000}")
 _OUTSIDE_ASCII = re.compile(r"[^\x00-\x7f]")
 
 _AROUND = ("**", "__", "*", "_", "`", '"', "'", "$$", "$")
@@ -37,9 +38,10 @@ def clean(text: str) -> str:
     if _OUTSIDE_ASCII.search(text) is None:
         return text
     text = _RAISED.sub(lambda m: f"^({unicodedata.normalize('NFKC', m[0])})", text)
-    text = _VULGAR.sub(lambda m: f" {unicodedata.normalize('NFKC', m[0])}", text)
+    if _VULGAR.search(text) is not None:
+        text = text.translate(_FRACTIONS)
     text = unicodedata.normalize("NFKC", text).translate(_ALIKE)
-    return _DIGIT.sub(lambda m: str(unicodedata.decimal(m[0])), text)
+    return _DIGITS.sub(lambda m: str(int(f"1{m[0]}"))[1:], text)
 
 
 def bare(text: str) -> str:
