@@ -45,7 +45,7 @@ _RESULTS = (
 """Words that announce one only at the start of a line and before a colon."""
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]")
 
-_DECORATION = r"[*_`\"')\]\u201d]{0,4}"
+_DECORATION = r"(?:[*_`\"')}\]\u201d]{0,4}(?:</(?:b|strong|i|em|u)>)?)"
 _GAP, _SPACE = r"[ \t]{0,20}", r"[ \t]{1,20}"
 _COLON = rf"{_DECORATION}{_GAP}(?:\([^()\n]{{0,60}}\){_GAP})?[:=\uff1a]{_DECORATION}"
 _IS = (
@@ -72,6 +72,7 @@ _NOT = re.compile(r"[*_]{0,2}(?:not|never|isn't|wrong|incorrect|unclear|nicht|pa
 _NOTHING = re.compile(r"[\s#*_`~$\\\[\]{}()|:=>.-]*")
 _HASHES = re.compile(r"^[ \t]*#{4}(?!#)[ \t]*(?=\S)", re.MULTILINE)
 _TAGS = ("answer", "final_answer", "finalanswer", "ans", "final-answer")
+_POINT = re.compile(r"[ \t]*[-*\u2022][ \t]+")
 _FOLLOWING = 40
 """Lines without content that may stand between a mark and its answer."""
 
@@ -240,7 +241,8 @@ def _next_line(reply: str, position: int, end: int) -> tuple[int, int] | None:
             return None
         start, stop = _of_line(reply, position + 1, end)
         if _NOTHING.fullmatch(reply, start, stop) is None:
-            return start, stop
+            point = _POINT.match(reply, start, stop)
+            return (point.end() if point is not None else start), stop
         position = stop
     return None
 

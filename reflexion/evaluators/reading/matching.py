@@ -11,7 +11,14 @@ from reflexion.evaluators.reading.answers import Statement, stated_answer
 from reflexion.evaluators.reading.expressions import constant, same_formula
 from reflexion.evaluators.reading.json_values import extract_json
 from reflexion.evaluators.reading.latex import plain
-from reflexion.evaluators.reading.quantities import Quantity, equal, first_number, last_number, whole_number
+from reflexion.evaluators.reading.quantities import (
+    Quantity,
+    equal,
+    first_number,
+    last_number,
+    number_in_words,
+    whole_number,
+)
 from reflexion.evaluators.reading.wording import clean, folded
 
 __all__ = ["answers_to", "first_sentence", "number_meant", "number_stated", "same_answer"]
@@ -87,7 +94,7 @@ def _given(reference: str) -> str:
 def number_stated(statement: Statement, reply: str) -> Quantity | None:
     """The one number a reply states: the first of what is marked, else the last."""
     text = statement.text
-    if (whole := whole_number(text, units=True)) is not None:
+    if (whole := whole_number(text, units=True) or number_in_words(text)) is not None:
         return whole
     if _ROOT_OR_PI.search(text) and (value := constant(text)) is not None:
         return Quantity(value, text=text)
@@ -109,7 +116,7 @@ def _same_json(reply: str, reference: JsonValue) -> bool:
 
 def _same_text(statement: Statement, reply: str, reference: str) -> bool:
     whole = folded(reply) if len(reply) <= _LONGEST else None
-    value = folded(plain(statement.text[:_LONGEST]))
+    value = folded(_unbracketed(plain(statement.text[:_LONGEST])))
     inner = _EMPHASIS.sub("", value).lstrip("\"'")
     for spelling in _YES_NO.get(folded(reference), (reference,)):
         wanted = folded(plain(spelling)) or spelling.strip()
@@ -120,6 +127,18 @@ def _same_text(statement: Statement, reply: str, reference: str) -> bool:
         ):
             return True
     return False
+
+
+def _unbracketed(text: str) -> str:
+    """An answer without brackets around it, or half a pair whose other half stands before the mark."""
+    text = text.strip()
+    for opening, closing in ("[]", "()", "{}"):
+        inner = text[1:-1]
+        if text.startswith(opening) and text.rstrip(".").endswith(closing) and closing not in inner[:-1]:
+            return text.rstrip(".")[1:-1]
+        if text.endswith(closing) and opening not in text:
+            return text[:-1]
+    return text
 
 
 def _unled(text: str) -> tuple[str, ...]:

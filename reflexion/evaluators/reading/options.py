@@ -227,7 +227,11 @@ def _leading(text: str, options: Options) -> str | None:
     label, rest = started
     end = text[: len(text) - len(rest)]
     first = _CLAUSE.split(rest, maxsplit=1)[0]
-    if _NEGATIVE.search(first) or _listing(label, rest, options) or _other(label, (" ," if end.endswith(",") else "") + rest, options):
+    if (
+        _NEGATIVE.search(first)
+        or _listing(label, rest, options)
+        or _other(label, (" ," if end.endswith(",") else "") + rest, options)
+    ):
         return None
     if not rest.strip() or end.endswith((")", "]", ".", ":", ",")):
         return label

@@ -12,7 +12,7 @@ from fractions import Fraction
 from reflexion.evaluators.reading.latex import plain
 from reflexion.evaluators.reading.wording import bare, clean
 
-__all__ = ["Quantity", "all_numbers", "equal", "first_number", "last_number", "whole_number"]
+__all__ = ["Quantity", "all_numbers", "equal", "first_number", "last_number", "number_in_words", "whole_number"]
 
 _MULTIPLIERS = {
     "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "mille": 10**3,
@@ -64,6 +64,14 @@ _OR = re.compile(r"\s*,?\s*(?:or|oder|ou|o|\u0438\u043b\u0438)\s*[$\u20ac\u00a3]
 _UNIT = re.compile(
     r"\s*(?:\$|\u20ac|\u00a3|\u00a5|[A-Za-z\u00b0\u00b5\u03a9][\w\u00b0\u00b2\u00b3/^*.-]{0,24}(?:\s+[A-Za-z][\w/^-]{0,24}){0,3})?\s*"
 )
+_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SMALL: dict[str, int] = {
+    **{word: number for number, word in enumerate(f"{_ONES} seventeen eighteen nineteen".split())},
+    **{word: 10 * number for number, word in enumerate(_TENS.split(), 2)},
+}
+_GREAT = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_MOST_UNIT_WORDS = 3
 _LONGEST_NUMBER = 1_000
 """Digits of the longest number that is read."""
 _LAST = 20_000
@@ -260,6 +268,28 @@ def whole_number(text: str, *, units: bool = False) -> Quantity | None:
     if rest.strip() and not (units and _UNIT.fullmatch(rest)):
         return None
     return _quantity(match)
+
+
+def number_in_words(text: str) -> Quantity | None:
+    """The number that a text is in English words, alone or with its unit: `twenty-one apples`."""
+    if len(text) > _LONGEST_NUMBER or _ANY_DIGIT.search(text):
+        return None
+    words = re.split(r"[\s-]+", re.sub(r"[*_`.!\"]", "", clean(plain(text))).strip().lower())
+    total = part = read = 0
+    for word in words:
+        if word in _SMALL:
+            part += _SMALL[word]
+        elif word == "hundred" and part:
+            part *= 100
+        elif word in _GREAT and part:
+            total, part = total + part * _GREAT[word], 0
+        elif not (read and word == "and"):
+            break
+        read += 1
+    unit = words[read:]
+    if not read or len(unit) > _MOST_UNIT_WORDS or unit[:1] == ["of"]:
+        return None
+    return Quantity(Fraction(total + part), text=text[:60])
 
 
 def equal(given: Quantity, wanted: Quantity, tolerance: float | None = None) -> bool:

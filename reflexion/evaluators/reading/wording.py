@@ -27,6 +27,7 @@ _FRACTIONS = {c: f" {unicodedata.normalize('NFKC', chr(c))}" for c in (*range(0x
 _DIGITS = re.compile(r"(?:(?![0-9])\d){1,1000}")
 _OUTSIDE_ASCII = re.compile(r"[^\x00-\x7f]")
 
+_TAG = re.compile(r"</?(?:b|strong|i|em|u|p|span|code|sub|sup|br)\s?/?>", re.IGNORECASE)
 _AROUND = ("**", "__", "*", "_", "`", '"', "'", "$$", "$")
 _END_TOKEN = re.compile(r"(?:\s*(?:<\|[\w ]{1,40}\|>|</s>|<eos>|<end_of_turn>))+\s*\Z")
 _TAIL = " \t\n\r.,;:!?\u3002\uff0e\u3001\uff01\uff1f\uff1b"
@@ -49,7 +50,7 @@ def bare(text: str) -> str:
 
     What belongs to the word stays: the signs of `C#`, `.NET`, `A*` and `-5`.
     """
-    text = text.strip()
+    text = (_TAG.sub("", text) if "<" in text else text).strip()
     for _ in range(8):
         before = text
         text = text.lstrip(_HEAD).rstrip(_TAIL) or text
