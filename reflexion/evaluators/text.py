@@ -193,11 +193,10 @@ class Choice(BaseEvaluator):
         options = read_options(problem.prompt)
         for reference in references(problem):
             if option_of(reference, options) is None:
-                named = f"none or more than one of the options {', '.join(options)}" if options else "no letter"
-                cure = "" if options else ", and the prompt shows no options such as 'A) text'"
-                return (
-                    f"field 'answer' is {quoted(str(reference), 40)}, which names {named}{cure}: give the right letter"
-                )
+                named = f"none or two of the options {', '.join(options)}: give the right letter"
+                if not options:
+                    named = "no letter, and the prompt shows no options: write them as 'A) text', a line each"
+                return f"field 'answer' is {quoted(str(reference), 40)}, which names {named}"
         return needs_answer(problem, self.name)
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:

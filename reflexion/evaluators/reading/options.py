@@ -19,12 +19,13 @@ __all__ = ["chosen_option", "option_of", "read_options"]
 Options = Mapping[str, str]
 """Labels, each with its folded text, in order."""
 
-_LABEL = r"(?P<label>[A-Za-z]|\d{1,2})"
+_LABEL = r"(?P<label>(?:[A-Za-z]|\d{1,2})(?![\w#+]|\*(?!\*)))"
 _LINE = re.compile(
     rf"^[ \t]*(?:[-*+\u2022>][ \t]+)?[*_]{{0,2}}[(\[]?{_LABEL}[*_]{{0,2}}[)\].:][*_]{{0,2}}[ \t]*(?P<text>\S[^\n]*)$",
     re.MULTILINE,
 )
 _INLINE = re.compile(rf"(?<![\w'])(?:[(\[]{_LABEL}[)\]]|(?P<bare>[A-Za-z]|\d{{1,2}})[).:])[ \t]*(?=\S)")
+_BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
 _FEWEST = 2
 _LONGEST_PROMPT, _LONGEST_REPLY = 50_000, 4_000
 _JOINS = re.compile(r"[\s,;/|]*(?:\band\b|\bor\b|&)?[\s,;/|]*\Z", re.IGNORECASE)
@@ -46,17 +47,19 @@ _CLAUSE = re.compile(
 _BECAUSE = re.compile(r"\b(?:because|since|as|weil|denn)\b", re.IGNORECASE)
 _NO_ARTICLE = re.compile(r"\s+(?:is|was|or|and|nor|but|because|since|as|seems|would|must|vs)\b|\s*[^\sa-z]|\s*\Z")
 _REASON = re.compile(
-    r"\s*(?:[-\u2013\u2014:]|[(,]?\s*(?:because|since|as|for|is|would|seems|it|this|that|which|the|due|given|here|must|was)\b)",
+    r"\s*(?:[-\u2013\u2014:(]|,?\s*(?:because|since|as|for|is|would|seems|it|this|that|which|the|due|given|here|must|was)\b)",
     re.IGNORECASE,
 )
 _NAMED = r"\b(?:options?|choices?|letters?|answers?|number|statement|alternative)\s*(?:is|:|no\.?)?\s*"
 
+_NAMED_FIRST = re.compile(_NAMED, re.IGNORECASE)
 _WITH_TEXT = re.compile(
     rf"(?:{_NAMED})?[(\[]?{_LABEL}[)\].:,]{{0,2}}(?:\s*[-\u2013\u2014]\s+|\s*)(?P<text>.*)\Z", re.DOTALL | re.IGNORECASE
 )
 _AT_START = re.compile(rf"(?:{_NAMED})?(?P<open>[(\[]?){_LABEL}(?P<close>[)\].:,]{{0,2}})(?=\s|\W|\Z)", re.IGNORECASE)
 _NEXT = re.compile(
-    rf"\s*(?:,|/|\||&|\+|;|\bor\b|\band\b|\boder\b|\bund\b)+\s*(?:{_NAMED})?[(\[]?{_LABEL}(?![\w'])", re.IGNORECASE
+    rf"\s*\(?\s*(?:[,/|&+;]|\b(?:or|and|oder|und)\b)+\s*(?:{_NAMED})?[(\[]?{_LABEL}(?![\w'])",
+    re.IGNORECASE,
 )
 _HAS_WORD = re.compile(r"\w")
 _BRACKETED = re.compile(rf"(?<![\w'])[(\[]?{_LABEL}[)\]:](?=\s|\Z)")
@@ -140,10 +143,11 @@ def _labelled(text: str, options: Options) -> str | None:
 
 def _by_text(text: str, options: Options) -> str | None:
     """The option whose text this is: by its wording, else by its number."""
-    wanted = folded(plain(text))
+    text = bare(plain(text))
+    wanted = {folded(text), folded(text[1:-1]) if (text[:1], text[-1:]) in _BRACKETS else ""} - {""}
     if not wanted:
         return None
-    found = [label for label, option in options.items() if option == wanted]
+    found = [label for label, option in options.items() if option in wanted]
     if not found and (number := whole_number(text)) is not None:
         numbers = {label: whole_number(option) for label, option in options.items()}
         found = [label for label, n in numbers.items() if n is not None and equal(number, n)]
@@ -187,11 +191,15 @@ def _decision(text: str, options: Options) -> str | None:
 
 
 def _undone(text: str) -> str:
-    return re.sub(r"\$|\*\*|__|`", "", clean(plain(text))).strip().strip("*\"'").strip()
+    return re.sub(r"\$|\*\*|__|`", "", clean(plain(text))).strip().strip("\"'").strip()
 
 
 def _simple(text: str, options: Options) -> str | None:
     """The option a text is: a label, a label with its text, or its text alone."""
+    named = _NAMED_FIRST.match(text)
+    for option in (text, text[named.end() :]) if named is not None else (text,):
+        if len(option) > 1 and (by_text := _by_text(option, options)) is not None:
+            return by_text  # such as "A*", which without its sign would be a label
     text = _undone(text)
     label = _labelled(bare(text).strip("()[]{}<>").strip("."), options)
     if label is not None or not options:

@@ -62,7 +62,7 @@ _ROUND = re.compile(r"[({]\s*([-+]?[\d.,]+)\s*[)}]\s*/\s*[({]\s*([-+]?[\d.,]+)\s
 _OPERATOR = re.compile(r"\s*(?:[A-Za-z\u00b0%]{0,15}\s*)?[-+*/\u00d7\u00f7=\u2248(]{1,2}\s*[($]?\s*")
 _OR = re.compile(r"\s*,?\s*(?:or|oder|ou|o|\u0438\u043b\u0438)\s*[$\u20ac\u00a3]?\s*", re.IGNORECASE)
 _UNIT = re.compile(
-    r"\s*(?:\$|\u20ac|\u00a3|\u00a5|[A-Za-z\u00b0\u00b5\u03a9][\w\u00b0\u00b2\u00b3/^*.-]{0,24}(?:\s+[A-Za-z][\w/^-]{0,24}){0,3})?\s*"
+    r"\s*(?:\$|\u20ac|\u00a3|\u00a5|[A-Za-z\u00b0\u00b5\u03a9][\w\u00b0/^*.()-]{0,24}(?:\s+[A-Za-z][\w/^-]{0,24}){0,3})?\s*"
 )
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"

@@ -48,7 +48,7 @@ def test_each_judge_has_its_own_evaluator() -> None:
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ("exactly", "exact, f1"),
+        ("exactly", "exact, em, f1"),
         ("f1:high", "'high'"),
         ("f1:2", "from 0 to 1"),
         ("f1:", "colon"),
