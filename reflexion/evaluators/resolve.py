@@ -36,13 +36,28 @@ _CACHE_SIZE = 64
 
 
 def infer_evaluator(problem: Problem) -> str:
-    """The evaluator for a problem that names none: its environment, its tests, its answer, else a judge."""
+    """The evaluator for a problem that names none: its environment, its tests, its answer, else a judge.
+
+    An answer that is the letter of one of the prompt's options is a choice.
+    """
     if problem.environment is not None:
         return "environment"
     if problem.tests or problem.visible_tests:
         return "python"
-    # An empty answer is told as such, not handed to a judge in silence.
-    return "judge" if problem.answer is None else "exact"
+    if problem.answer is None:
+        return "judge"
+    # An empty answer is told as such by `exact`, not handed to a judge in silence.
+    return "choice" if _names_an_option(problem) else "exact"
+
+
+def _names_an_option(problem: Problem) -> bool:
+    """Whether the answer is the letter of an option that the prompt shows."""
+    if not isinstance(problem.answer, str) or len(problem.answer.strip("() .")) != 1:
+        return False
+    from reflexion.evaluators.reading.options import option_of, read_options
+
+    options = read_options(problem.prompt)
+    return bool(options) and next(iter(options)).isalpha() and option_of(problem.answer, options) is not None
 
 
 def resolve_evaluator(

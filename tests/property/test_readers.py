@@ -35,7 +35,8 @@ FRAGMENTS = [
     "- ", "1-1", "$", "$1", "%", "*", "**", "_", "#", "#### ", "#### 1\n", "<think>", "</think>", "<think>\n",
     "[THINK]", "<think ", "<|channel|>", "<|channel|>final<|message|>", "<answer>", "</answer>", "\\boxed{", "\\boxed",
     "\\frac{", "\\frac", "\\text{", "\\sqrt{", "\\(", "Finish[", "answer", "answer ", "answer: ", "answer:\n",
-    "the answer is ", "answer to ", "Result: ", "A ", "A) ", "A)\n", "A) x\n", "(B)", "A, ", "B or ", "option ", "passed: true ",
+    "the answer is ", "answer to ", "Result: ", "A ", "A) ", "A)\n", "A) x\n", "(B)", "A, ", "B or ", "option ",
+    "passed: true ",
     '{"passed": true}', '"passed": ', "better", "\u00bd", "\u00b2", "\u0661", "\u7b54", "\u7b54\u6848\uff1a", "\u0130",
     "\u202f", "\ud800", "\x00", "x", "red ", "1 million ", "1)/(2", "US$", "not ", "e\u0301", "\u2028", "because ", "|",
 ]  # fmt: skip

@@ -45,6 +45,8 @@ _ROOT_OR_PI = re.compile(r"\\(?:sqrt|pi|frac)|[\u221a\u03c0^]|sqrt|\bpi\b")
 _UNIT = re.compile(r"(?<=\d)\s*\\(?:text|mbox|mathrm)\s*\{[^{}\d]{0,40}\}(?:\^\{?\d\}?)?\s*\Z")
 """A unit as LaTeX has it: data sets of mathematics leave it out of the comparison."""
 _INLINE = re.compile(r"\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}?)\\\)")
+_BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
+_FEW_WORDS, _SENTENCE_WORDS = 5, 8
 _MARKS = ("\\boxed", "####", "<answer>")
 
 
@@ -99,7 +101,9 @@ def number_stated(statement: Statement, reply: str) -> Quantity | None:
     if _ROOT_OR_PI.search(text) and (value := constant(text)) is not None:
         return Quantity(value, text=text)
     if not statement.marked:
-        return last_number(reply)
+        emphasised = _BOLD.findall(text)
+        alone = whole_number(emphasised[0], units=True) if len(emphasised) == 1 else None
+        return alone or last_number(reply)
     found = first_number(text)
     if found is None and not statement.ended and not any(c.isdigit() for c in text):
         # "The answer is found by adding:", and then the sum.
@@ -116,7 +120,8 @@ def _same_json(reply: str, reference: JsonValue) -> bool:
 
 def _same_text(statement: Statement, reply: str, reference: str) -> bool:
     whole = folded(reply) if len(reply) <= _LONGEST else None
-    value = folded(_unbracketed(plain(statement.text[:_LONGEST])))
+    stated = statement.text if statement.marked else _paragraph(reply) or statement.text
+    value = folded(_unbracketed(plain(stated[:_LONGEST])))
     inner = _EMPHASIS.sub("", value).lstrip("\"'")
     for spelling in _YES_NO.get(folded(reference), (reference,)):
         wanted = folded(plain(spelling)) or spelling.strip()
@@ -127,6 +132,15 @@ def _same_text(statement: Statement, reply: str, reference: str) -> bool:
         ):
             return True
     return False
+
+
+def _paragraph(reply: str) -> str | None:
+    """An answer that stands first, in a short paragraph of its own, where the last one is a sentence about it."""
+    first, _, rest = reply.lstrip()[:_LONGEST].partition("\n\n")
+    last = rest.rstrip().rpartition("\n")[2]
+    if "\n" in first or len(first.split()) > _FEW_WORDS or len(last.split()) <= _SENTENCE_WORDS:
+        return None
+    return None if first.rstrip("* ").endswith(":") else first
 
 
 def _unbracketed(text: str) -> str:
