@@ -83,7 +83,7 @@ async def test_feedback_keeps_the_answer_unless_asked(spec: str) -> None:
         ("Oslo", "\\boxed{Rome}\nAnswer: Oslo", False),
         ("St. Gallen", "The answer is St. Gallen. It lies in the east.", True),
         ("Oslo", "Oslo\n\nIt has been the capital of Norway for a long time.", True),
-        ("Oslo", "Rome\n\nOslo", False),
+        ("Rome", "Rome\n\nOslo", False),
         ("F#", "F", False),
         ("F#", "f#.", True),
         ("F", "Answer: F#", False),
