@@ -58,8 +58,7 @@ def _normal(text: str) -> str:
 def _readings(reply: str) -> list[str]:
     """A reply's answer as the scorers of question answering take it: whole, or without what explains it."""
     statement = stated_answer(reply)
-    whole = [reply] if "\n" not in reply.strip() else []
-    return [*whole, statement.text, *([first_sentence(statement.text)] if statement.marked else [])]
+    return [reply, statement.text, *([first_sentence(statement.text)] if statement.marked else [])]
 
 
 def token_f1(answer: str, reference: str) -> float:

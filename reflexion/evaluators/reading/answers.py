@@ -69,6 +69,7 @@ _HEADING = re.compile(
     re.I,
 )
 _NOT = re.compile(r"[*_]{0,2}(?:not|never|isn't|wrong|incorrect|unclear|nicht|pas|no\s+es)\b", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.;!?,](?=\s+\S)|\bbut\b")
 _NOTHING = re.compile(r"[\s#*_`~$\\\[\]{}()|:=>.-]*")
 _HASHES = re.compile(r"^[ \t]*#{4}(?!#)[ \t]*(?=\S)", re.MULTILINE)
 _TAGS = ("answer", "final_answer", "finalanswer", "ans", "final-answer")
@@ -212,13 +213,20 @@ def _behind(reply: str, lowered: str, position: int, behind: int, end: int, *, w
     if separator is None:
         span = _of_line(reply, behind, end)
         return _next_line(reply, span[1], end) if leads and _NOTHING.fullmatch(reply, *span) is not None else None
-    if _NOT.match(reply, separator.end(), end):
-        return None
     span = _of_line(reply, separator.end(), end)
+    if _denies(reply, separator, span, end):
+        return None
     open_ended = reply[span[0] : span[1]].rstrip(" *_").endswith((":", "\uff1a"))
     if open_ended or _NOTHING.fullmatch(reply, *span) is not None:
         return _next_line(reply, span[1], end) or span
     return span
+
+
+def _denies(reply: str, separator: re.Match[str], span: tuple[int, int], end: int) -> bool:
+    """Whether a sentence says what the answer is not, and more follows: `The answer is not Rome.`"""
+    if _NOT.match(reply, span[0], end) is None or separator[0].rstrip().endswith((":", "=", "\uff1a")):
+        return False
+    return _SENTENCE_END.search(reply, *span) is not None or _NOTHING.fullmatch(reply, span[1], end) is None
 
 
 def _is_word(reply: str, lowered: str, position: int, behind: int, end: int) -> bool:

@@ -45,6 +45,7 @@ _ROOT_OR_PI = re.compile(r"\\(?:sqrt|pi|frac)|[\u221a\u03c0^]|sqrt|\bpi\b")
 _UNIT = re.compile(r"(?<=\d)\s*\\(?:text|mbox|mathrm)\s*\{[^{}\d]{0,40}\}(?:\^\{?\d\}?)?\s*\Z")
 """A unit as LaTeX has it: data sets of mathematics leave it out of the comparison."""
 _INLINE = re.compile(r"\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}?)\\\)")
+_NOT = re.compile(r"\W{0,3}(?:not|never)\b", re.IGNORECASE)
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
 _FEW_WORDS, _SENTENCE_WORDS = 5, 8
 _MARKS = ("\\boxed", "####", "<answer>")
@@ -104,7 +105,7 @@ def number_stated(statement: Statement, reply: str) -> Quantity | None:
         emphasised = _BOLD.findall(text)
         alone = whole_number(emphasised[0], units=True) if len(emphasised) == 1 else None
         return alone or last_number(reply)
-    found = first_number(text)
+    found = first_number(text) if _NOT.match(text) is None else None
     if found is None and not statement.ended and not any(c.isdigit() for c in text):
         # "The answer is found by adding:", and then the sum.
         return last_number(reply[statement.start :])
@@ -121,11 +122,13 @@ def _same_json(reply: str, reference: JsonValue) -> bool:
 def _same_text(statement: Statement, reply: str, reference: str) -> bool:
     whole = folded(reply) if len(reply) <= _LONGEST else None
     stated = statement.text if statement.marked else _paragraph(reply) or statement.text
-    value = folded(_unbracketed(plain(stated[:_LONGEST])))
+    told = plain(stated[:_LONGEST])
+    value = folded(told)
+    unbracketed = folded(_unbracketed(told))
     inner = _EMPHASIS.sub("", value).lstrip("\"'")
     for spelling in _YES_NO.get(folded(reference), (reference,)):
         wanted = folded(plain(spelling)) or spelling.strip()
-        if wanted == whole or _alike(value, wanted) or value == _EMPHASIS.sub("", wanted):
+        if wanted in (whole, unbracketed) or _alike(value, wanted) or value == _EMPHASIS.sub("", wanted):
             return True
         if statement.marked and any(
             _begins(text, w) for text in (inner, *_unled(inner)) for w in (wanted, *_unled(wanted))

@@ -126,6 +126,7 @@ def test_of_what_is_marked_the_first_number_counts_and_of_the_rest_the_last(text
         ("31", "Answer: 31 or 32", False),
         ("31", "She has **31 eggs** in 2 boxes.", True),
         ("31", "She has **30** or **31** eggs in 2 boxes.", False),
+        ("31", "Answer: not 31", False),
         ("31", "Answer: 31.4", False),
         ("31", "Answer: 310", False),
         ("31", "Answer: 3^1", False),
