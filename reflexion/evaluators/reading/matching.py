@@ -30,7 +30,7 @@ _ARTICLE = re.compile(r"(?:the|an?)\s+(?=\S)")
 _EMPHASIS = re.compile(r"\*\*|__|`")
 _CODE = re.compile(r"[-+]?0\d+\Z")
 _ENDS = re.compile(
-    r"[\"'*_)\]]{0,3}(?:\Z|\s*[.!?;](?:[\"')]|\s|\Z)|\s*\(|\s+-+\s"
+    r"[\"')\]]{0,3}(?:\Z|\s*[.!?;](?:[\"')]|\s|\Z)|\s*\(|\s+-+\s"
     r"|\s*,?\s+(?:because|since|as (?:it|he|she|they|we|the|this|that|can|shown)|for the reason|due to|given|based on"
     r"|which|who|where|rather than|and not|not|weil|denn|da|parce que|car|porque|ya que|perch[e\u00e9]"
     r"|\u043f\u043e\u0442\u043e\u043c\u0443)\b"
@@ -39,7 +39,7 @@ _ENDS = re.compile(
 """What may follow an answer in the sentence that states it: its end, or the reason for it."""
 _SENTENCE = re.compile(r"(?<=[\w)\]\"'*])(?:[.!?;](?=\s)|,?\s+(?=(?:because|since)\b)|\s+(?=\())")
 _FORMULA = re.compile(
-    r"\\[a-zA-Z{]|_\{?\d|[\^\u221a\u03c0\u221e]|\d\s*[a-zA-Z(]|[a-zA-Z]\s*[-+*/=]\s*[\d(a-zA-Z]\b|\A\s*[\[({].*\d.*[\])}]\s*\Z"
+    r"\\[a-zA-Z{]|_\{?\d|[\^\u221a\u03c0\u221e]|\d\s*[a-z(]|[a-zA-Z]\s*[-+*/=]\s*[\d(a-zA-Z]\b|\A\s*[\[({].*\d.*[\])}]\s*\Z"
 )
 _ROOT_OR_PI = re.compile(r"\\(?:sqrt|pi|frac)|[\u221a\u03c0^]|sqrt|\bpi\b")
 _UNIT = re.compile(r"(?<=\d)\s*\\(?:text|mbox|mathrm)\s*\{[^{}\d]{0,40}\}(?:\^\{?\d\}?)?\s*\Z")
@@ -109,6 +109,8 @@ def number_stated(statement: Statement, reply: str) -> Quantity | None:
     if found is None and not statement.ended and not any(c.isdigit() for c in text):
         # "The answer is found by adding:", and then the sum.
         return last_number(reply[statement.start :])
+    if found is None and (value := constant(first_sentence(text))) is not None:
+        return Quantity(value, text=text)  # 3 + 5, with no result told
     return found
 
 

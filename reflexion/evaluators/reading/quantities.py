@@ -59,7 +59,10 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _ROUND = re.compile(r"[({]\s*([-+]?[\d.,]+)\s*[)}]\s*/\s*[({]\s*([-+]?[\d.,]+)\s*[)}]")
-_OPERATOR = re.compile(r"\s*(?:[A-Za-z\u00b0%]{0,15}\s*)?[-+*/\u00d7\u00f7=\u2248(]{1,2}\s*[($]?\s*")
+_OPERATOR = re.compile(r"\s*(?:[A-Za-z\u00b0%]{0,15}\s*)?[-+*/\u00d7\u00f7=\u2248]{1,2}\s*[($]?\s*")
+_AND = re.compile(r"\s*(?:,|&|and|und|et|y)\s*", re.IGNORECASE)
+_CLOSE = re.compile(r"[\s.$)\]*]*")
+_LONGEST_GAP = 40
 _OR = re.compile(r"\s*,?\s*(?:or|oder|ou|o|\u0438\u043b\u0438)\s*[$\u20ac\u00a3]?\s*", re.IGNORECASE)
 _UNIT = re.compile(
     r"\s*(?:\$|\u20ac|\u00a3|\u00a5|[A-Za-z\u00b0\u00b5\u03a9][\w\u00b0/^*.()-]{0,24}(?:\s+[A-Za-z][\w/^-]{0,24}){0,3})?\s*"
@@ -141,6 +144,8 @@ def _in_word(text: str, match: re.Match[str]) -> bool:
         return True
     if before in "({" and (text[start - 2 : start - 1] in ("^", "_") or text[max(0, start - 5) : start - 1] == "sqrt"):
         return True
+    if before == "-" and text[start - 2 : start - 1].isalpha():
+        return True
     return before.isascii() and before.isalpha()
 
 
@@ -201,6 +206,7 @@ def first_number(text: str) -> Quantity | None:
     cleaned = _cleaned(text[:4_000])
     found: Quantity | None = None
     end = 0
+    resulted = True
     for match in _NUMBER.finditer(cleaned):
         number = _quantity(match)
         if number is None:
@@ -209,14 +215,15 @@ def first_number(text: str) -> Quantity | None:
             found, end = number, match.end()
             continue
         gap = cleaned[end : match.start()] + (match["sign"] or "")
-        if _OR.fullmatch(gap):
+        if _OR.fullmatch(gap) or (_AND.fullmatch(gap) and _CLOSE.fullmatch(cleaned, match.end())):
             return None  # two answers are none
-        if _OPERATOR.fullmatch(gap) is None or len(gap) > 40:
+        if len(gap) > _LONGEST_GAP or _OPERATOR.fullmatch(gap) is None:
             break
         end = match.end()
-        if "=" in gap or "\u2248" in gap:
+        resulted = "=" in gap or "\u2248" in gap
+        if resulted:
             found = number
-    return found
+    return found if resulted else None  # of "3 - 5" neither number is the answer
 
 
 def last_number(text: str) -> Quantity | None:

@@ -89,6 +89,8 @@ async def test_feedback_keeps_the_answer_unless_asked(spec: str) -> None:
         ("not guilty", "The answer is not guilty.", True),
         ("guilty", "The answer is not guilty.", False),
         ("Oslo", "The answer is not Rome. It lies elsewhere.\nOslo", True),
+        ("C", "Answer: C*", False),
+        ("1A", "A", False),
         ("F#", "F", False),
         ("F#", "f#.", True),
         ("F", "Answer: F#", False),
