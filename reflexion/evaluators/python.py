@@ -191,7 +191,7 @@ class PythonTests(BaseEvaluator):
     def _explain(self, job: Job, report: Report) -> tuple[str, str]:
         """Feedback and failure class. Nothing of the hidden tests is quoted."""
         if report.load is not None:
-            return _load_feedback(report.load), report.load.kind
+            return _load_feedback(report.load) + _limits_met(job, report.load), report.load.kind
         visible = job.plan.visible
         broken = [(test, o) for test, o in zip(visible, report.visible, strict=False) if not o.passed]
         if broken:
@@ -216,7 +216,7 @@ class PythonTests(BaseEvaluator):
             text += f": {failure.message}"
         if failure.line is not None and failure.origin == "solution":
             text += f"\nin your line {failure.line}: {failure.source}"
-        return text
+        return text + _limits_met(job, failure)
 
 
 _RULES = 2
@@ -226,6 +226,19 @@ _PROVED: dict[tuple[Any, ...], str | None] = {}
 """Why a problem's tests cannot judge, by its content; None: they can."""
 _UNPROVED: set[tuple[Any, ...]] = set()
 """Problems that are judged without proof, by their content."""
+
+
+_STARTING = re.compile(r"\b(?:multiprocessing|subprocess|ProcessPoolExecutor|os\.fork|os\.system|os\.popen)\b")
+
+
+def _limits_met(job: Job, failure: Failure) -> str:
+    """What the sandbox does not allow, where code has failed by it."""
+    if failure.kind == "ModuleNotFoundError":
+        packages = f" and {', '.join(job.packages)}" if job.packages else ""
+        return f"\nOnly the standard library{packages} can be imported here."
+    if failure.kind in ("PermissionError", "FileNotFoundError", "OSError") and _STARTING.search(job.code):
+        return "\nNo processes can be started here: do the work in one."
+    return ""
 
 
 def _starved(report: Report, wall: float) -> bool:
