@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reflexion.errors import MalformedReplyError, RefusalError
-from reflexion.evaluators.extract import extract_code
+from reflexion.evaluators.code import extract_code
 from reflexion.evaluators.python import PythonTests
 from reflexion.keys import digest
 from reflexion.llm.base import LLM, ChatRequest, Message, Sampling

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reflexion.errors import PermanentError
 from reflexion.evaluators.common import BaseEvaluator
-from reflexion.evaluators.extract import extract_code, prompt_code
+from reflexion.evaluators.code import extract_code, prompt_code
 from reflexion.types import Evaluation, Problem, Trial
 
 if TYPE_CHECKING:

@@ -1,0 +1,194 @@
+"""Code that stands in prose without fences, and the disguises that code comes in."""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+
+from reflexion.evaluators.code.parsing import BUILTINS, Reader, definitions
+
+__all__ = ["disguises", "in_bare_text", "in_json", "inline_spans"]
+
+_MOST_RUNS = 32
+"""Pieces of code looked for in one text without fences."""
+_MOST_CUTS = 4
+"""Ends tried for one of them."""
+_LONGEST_JSON = 200_000
+_MOST_STRINGS = 64
+"""Strings of a JSON value that may be code."""
+
+_START = re.compile(
+    r"^(?:(?:async[ \t]+def|def|class|import|from)[ \t]+\w|@\w|\"\"\"|'''|if[ \t]+__name__|print[ \t]*\("
+    r"|[A-Za-z_][\w.]*(?:[ \t]*:[^=\n]*|[ \t]*,[^=\n]*)?[ \t]*=(?!=)|try[ \t]*:|for[ \t][^\n]*[ \t]in[ \t]|while[ \t])",
+    re.MULTILINE,
+)
+_CODE_LIKE = re.compile(
+    r"[A-Za-z_][\w.]*(?:\[[^\]\n]*\])?[ \t]*(?:[-+*/%&|^@]|//|\*\*|<<|>>)?=(?!=)|@\w|[\w.]+\("
+    r"|(?:try|else|finally)[ \t]*:|(?:(?:async[ \t]+)?def|class)[ \t]+\w+[ \t]*[(:]"
+    r"|import[ \t]+\w+$|from[ \t]+[\w.]+[ \t]+import\b|return\b.*[\w)\]]$"
+    r"|for[ \t].*[ \t]in[ \t].*:|(?:if|elif|while|with|except)[ \t].*[=<>(\[].*:"
+)
+"""A line that is meant as code, whether or not it is Python."""
+_INVISIBLE = str.maketrans(
+    {**dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad"), **dict.fromkeys("\u00a0\u2007\u202f\u3000", " ")}
+)
+_QUOTES = str.maketrans(
+    {**dict.fromkeys("\u2018\u2019\u201a\u2032", "'"), **dict.fromkeys("\u201c\u201d\u201e\u2033", '"')}
+)
+_TAG = re.compile(
+    r"</?(?:code|pre|python|answer|solution|final|tt)(?:[ \t][^<>\n]{0,80})?>|\[/?(?:PYTHON|CODE|ANSWER)\]"
+)
+_PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.|In \[\d+\]:|\.\.\.:)(?: |$)")
+_NUMBER = re.compile(r"^[ \t]*\d{1,4}(?:[.:|)]|[ \t]*\|)?(?: |\t|$)")
+_SPAN = re.compile(r"(?<!`)(`{1,2})(?!`)([^`]+)\1(?!`)")
+
+
+def in_bare_text(text: str, reader: Reader) -> list[str]:
+    """The pieces of code in a text without fences, in order; prose before, between and after them is left out.
+
+    Small models write code without a fence and go on in prose, and a token limit cuts a reply anywhere: neither says
+    that the code is wrong. A piece that is no Python in its midst is given as it stands, to be judged so.
+    """
+    tree = reader.tree(text)
+    if tree is not None:
+        return [_without_words(text, tree)]
+    pieces: list[str] = []
+    position = 0
+    for _ in range(_MOST_RUNS):
+        match = _START.search(text, position)
+        if match is None:
+            break
+        piece, length = _run(text[match.start() :], reader)
+        if piece.strip():
+            tree = reader.tree(piece)
+            pieces.append(piece if tree is None else _without_words(piece, tree))
+        position = match.start() + max(length, 1)
+    return pieces
+
+
+def _run(text: str, reader: Reader) -> tuple[str, int]:
+    """The code with which a text begins, and how many characters of the text are dealt with by that."""
+    if reader.reads(text):
+        return text, len(text)
+    lines = text.split("\n")
+    for _ in range(_MOST_CUTS):
+        code = "\n".join(lines)
+        if reader.reads(code):
+            return code + "\n", len(code)
+        line = reader.error_line(code)
+        if line is None:
+            return code, len(code)
+        failing = min(line, len(lines)) - 1
+        while failing and not lines[failing].strip():
+            failing -= 1
+        begin = failing
+        while begin and (not lines[begin].strip() or lines[begin][0].isspace()):
+            begin -= 1
+        after = next(
+            (n for n in range(failing + 1, len(lines)) if lines[n].strip() and not lines[n][0].isspace()), None
+        )
+        if after is None and failing and (begin < failing or _CODE_LIKE.match(lines[failing])):
+            # The last statement was cut off, by a token limit for one.
+            shorter = "\n".join(lines[:failing])
+            lines = lines[: failing if reader.reads(shorter) else begin or failing]
+        elif begin == failing and not _CODE_LIKE.match(lines[failing]):
+            if not failing:
+                return "", len(lines[0]) + 1
+            lines = lines[:failing]
+        elif begin:
+            lines = lines[:begin]
+        else:
+            bad = "\n".join(lines[:after])
+            return bad, len(bad)
+    return "", len(text.split("\n", 1)[0]) + 1
+
+
+def _without_words(code: str, tree: ast.Module) -> str:
+    """Code without statements that are a word of prose: `Explanation`, or `Note: recursive`."""
+    known: set[str] | None = None
+    lines: list[str] | None = None
+    for node in tree.body:
+        match node:
+            case ast.Expr(value=ast.Name(id=word)) | ast.AnnAssign(annotation=ast.Name(id=word), value=None):
+                known = definitions(tree) if known is None else known
+                if word not in known and word not in BUILTINS:
+                    lines = code.split("\n") if lines is None else lines
+                    lines[node.lineno - 1] = ""
+            case _:
+                pass
+    return code if lines is None else "\n".join(lines)
+
+
+def inline_spans(text: str) -> list[str]:
+    """What stands between single or double backticks."""
+    return [match[2].strip() + "\n" for match in _SPAN.finditer(text)]
+
+
+def in_json(text: str) -> list[str]:
+    """The strings of several words in a JSON value, where a text is one: `{"code": "def add(a, b): …"}`."""
+    text = text.strip()
+    if not text or text[0] not in '{["' or text[-1] not in '}]"' or len(text) > _LONGEST_JSON:
+        return []
+    try:
+        # Line breaks within strings are common where a model writes JSON by hand.
+        pending = [json.loads(text, strict=False)]
+    except (ValueError, RecursionError):
+        return []
+    found: list[str] = []
+    while pending and len(found) < _MOST_STRINGS:
+        value = pending.pop(0)
+        if isinstance(value, str) and re.search(r"\w\s+\w|\(", value):
+            found.append(value)
+        elif isinstance(value, dict):
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value[:_MOST_STRINGS]
+    return found
+
+
+def disguises(text: str) -> Iterator[str]:
+    """A text, and what it may have been before something on its way disguised it; each reading is further off."""
+    yield text
+    for reveal in (_visible, _untagged, html.unescape, _straight, _typed_in, _unnumbered, _lines):
+        revealed = reveal(text)
+        if revealed != text:
+            text = revealed
+            yield text
+
+
+def _visible(text: str) -> str:
+    return text.translate(_INVISIBLE)
+
+
+def _untagged(text: str) -> str:
+    return _TAG.sub("\n", text) if "<" in text or "[" in text else text
+
+
+def _straight(text: str) -> str:
+    return text.translate(_QUOTES)
+
+
+def _typed_in(text: str) -> str:
+    """What was typed into an interactive session."""
+    if ">>>" not in text and "In [" not in text:
+        return text
+    typed = [line[match.end() :] for line in text.split("\n") if (match := _PROMPT.match(line))]
+    return "\n".join(typed) + "\n" if typed else text
+
+
+def _unnumbered(text: str) -> str:
+    """Code whose lines all have a number before them."""
+    lines = text.split("\n")
+    matches = [_NUMBER.match(line) for line in lines]
+    if not all(m or not line.strip() for m, line in zip(matches, lines, strict=True)):
+        return text
+    return textwrap.dedent("\n".join(line[m.end() :] if m else "" for m, line in zip(matches, lines, strict=True)))
+
+
+def _lines(text: str) -> str:
+    """One line in which line breaks are written as in a string."""
+    return text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"') if "\n" not in text.strip() else text

@@ -1,0 +1,349 @@
+"""Finds the code of a reply.
+
+It is the last definition of what was asked for, with whatever it needs of the reply's other code: helpers and
+imports in blocks of their own, not drafts, not examples of use. A reply that only goes on where the prompt's code
+ends is joined to that. What a thought says is no answer.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from reflexion.evaluators.code.fences import Block, is_python, scan
+from reflexion.evaluators.code.heads import Head, read_head
+from reflexion.evaluators.code.parsing import (
+    Reader,
+    defined_names,
+    definitions,
+    method_of,
+    placed,
+    root_name,
+    statement_lines,
+)
+from reflexion.evaluators.code.pieces import disguises, in_bare_text, in_json, inline_spans
+from reflexion.evaluators.code.supplied import supplied_imports
+from reflexion.thought import split_thought
+
+__all__ = ["Solution", "extract_code", "extract_solution"]
+
+_MOST_PIECES = 64
+"""Pieces of code of one reply that are looked at, from its end."""
+_SPECIAL = r"<\|[a-zA-Z_\uff5c\u2581]{2,30}\|>|<\uff5c[^<>\n]{2,40}\uff5c>|</s>|<end_of_turn>|<eos>|\[/?INST\]"
+_END_TOKENS = re.compile(rf"(?:{_SPECIAL})[ \t]*(?=\n|\Z)")
+_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
+_METHOD = re.compile(r"\w+(?:\(\))?\.(\w+)$")
+_BODY = re.compile(r"^[ \t]*(?:return|yield|raise)\b", re.MULTILINE)
+_PROGRAM = re.compile(r"^[ \t]*(?:import|from|def|class|for|while|if|with|print\(|\w[\w, \t]*=)", re.MULTILINE)
+
+
+class Solution(NamedTuple):
+    """The code of a reply, ready to run.
+
+    Attributes:
+        code: the answer's own code, with whole lines in front of it, and perhaps one after it.
+        added: how many lines were put in front: imports and helpers of the prompt, the head of the function that the
+            answer goes on with, imports that the answer leaves out. Line `n` of `code` is line `n - added` of the
+            answer's own code; where that is less than 1, it is none of the answer's.
+    """
+
+    code: str
+    added: int = 0
+
+    def own_line(self, line: int) -> int | None:
+        """The number, from 1, that a line of `code` has in the answer's own code; None if it is not the answer's."""
+        return line - self.added if line > self.added else None
+
+
+def extract_code(reply: str, prompt: str = "", entry_point: str | None = None) -> str:
+    """The Python code of a reply, ready to run: see `extract_solution`."""
+    return extract_solution(reply, prompt, entry_point).code
+
+
+def extract_solution(reply: str, prompt: str = "", entry_point: str | None = None) -> Solution:
+    """The Python code of a reply, and how many lines of it are not the reply's own.
+
+    A reply without code gives what there is of it, for its error to be told; one that ends within a thought, none.
+
+    Args:
+        reply: as the model gave it.
+        prompt: what the model was told; its imports and helpers go with an answer, and its function with a body.
+        entry_point: what tests call: a name, or `Solution().name`; `__main__` for a whole program.
+    """
+    text = _answer(reply)
+    name = root_name(entry_point)
+    reader = Reader()
+    if name is None:
+        return Solution(_ended(_program(text, reader)))
+    head = read_head(prompt, entry_point)
+    provided = head.names if head is not None else frozenset[str]()
+    own = _defining(text, name, provided, reader)
+    if own is not None:
+        return _completed(own, 0, name, head, reader)
+    if head is not None and head.open is not None:
+        joined = _continued(text, name, head, reader)
+        if joined is not None:
+            return _completed(joined, head.open.count("\n"), name, head, reader)
+    method = _METHOD.match(entry_point or "")
+    own = _defining(text, method[1], provided, reader) if method else None
+    if own is not None and method is not None and _takes_self(own, method[1], reader):
+        # A method without its class: it becomes one, behind the answer's own lines.
+        own = f"{_ended(own)}\n\nclass {name}:\n    {method[1]} = {method[1]}\n"
+    return _completed(own or _likeliest(text, reader), 0, name, head, reader)
+
+
+def _answer(reply: str) -> str:
+    """A reply without thoughts, without what follows its end, and with line feeds alone."""
+    text = split_thought(reply).answer.replace("\r\n", "\n").replace("\r", "\n").lstrip(_INVISIBLE)
+    end = _END_TOKENS.search(text)
+    if end is not None and end.start():
+        text = text[: end.start()]
+    first = re.match(r"(?:[ \t]*\n)+", text)
+    return text[first.end() :] if first else text
+
+
+def _ended(code: str) -> str:
+    return code.rstrip() + "\n"
+
+
+def _defining(text: str, name: str, provided: frozenset[str], reader: Reader, depth: int = 0) -> str | None:
+    """The code that defines a name, with what it needs of a reply's other code; None where a reply has none.
+
+    Args:
+        text: the reply.
+        name: of a function, a class or a variable.
+        provided: names that the prompt's code defines.
+        reader: of this reply.
+        depth: levels of JSON around the text.
+    """
+    as_it_stands: str | None = None
+    for reading in disguises(text):
+        if name not in reading:
+            continue
+        for pieces in _sources(reading, reader):
+            index = _chosen(pieces, name, reader)
+            if index is not None and reader.reads(pieces[index]):
+                return _assembled(pieces, index, provided, reader)
+            if index is not None:
+                as_it_stands = as_it_stands or pieces[index]
+                break
+        if not depth and as_it_stands is None:
+            for string in in_json(reading):
+                found = _defining(string, name, provided, reader, depth + 1)
+                if found is not None:
+                    return found
+    return as_it_stands
+
+
+def _sources(text: str, reader: Reader) -> Iterator[list[str]]:
+    """The pieces of code of a reply, by where they stand; the likelier places first."""
+    parts = scan(text, reader)
+    python = [b for b in parts.blocks if is_python(b.lang) or not b.lang]
+    yield [piece for block in python for piece in _in_block(block, reader)]
+    yield in_bare_text(parts.prose, reader)
+    others = [b for b in parts.blocks if b.lang and not is_python(b.lang)]
+    yield [piece for block in others for piece in _in_block(block, reader)]
+    yield inline_spans(parts.prose)
+    if parts.blocks:
+        yield [piece for block in parts.blocks for piece in in_json(block.body)]
+
+
+def _in_block(block: Block, reader: Reader) -> list[str]:
+    """The code of a block. One that nothing ends, or that does not say it is Python, may hold prose as well."""
+    body = block.body
+    first, _, rest = body.partition("\n")
+    if is_python(first.strip().lower()):
+        body = f"\n{rest}"
+    for code in (body, textwrap.dedent(body)):
+        if reader.reads(code):
+            return [code]
+    if block.closed and is_python(block.lang):
+        return [body]
+    return in_bare_text(textwrap.dedent(body), reader) or [body]
+
+
+def _chosen(pieces: list[str], name: str, reader: Reader) -> int | None:
+    """The index of the last piece that defines a name, be it one that is no Python; imports count where nothing else
+    does."""
+    header = re.compile(
+        rf"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+{re.escape(name)}\b|^{re.escape(name)}[ \t]*(?::[^=\n]+)?=(?!=)",
+        re.MULTILINE,
+    )
+    imported: int | None = None
+    for index in range(len(pieces) - 1, max(-1, len(pieces) - 1 - _MOST_PIECES), -1):
+        if name not in pieces[index]:
+            continue
+        tree = reader.tree(pieces[index])
+        if tree is None:
+            if header.search(pieces[index]):
+                return index
+        elif name in definitions(tree, imported=False) or _alias(tree, name) is not None:
+            return index
+        elif imported is None and name in definitions(tree):
+            imported = index
+    return imported
+
+
+def _alias(tree: ast.Module, name: str) -> str | None:
+    """A line that gives a function's name to the method that was written instead of it; None without such a one.
+
+    Only one class may have it, and must be made without arguments. Each call has an object of its own.
+    """
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and method_of(n, name) is not None]
+    if len(classes) != 1:
+        return None
+    method, made = method_of(classes[0], name), method_of(classes[0], "__init__")
+    if made is not None:
+        given = made.args
+        needed = len(given.posonlyargs) + len(given.args) - len(given.defaults) - 1
+        if needed > 0 or any(default is None for default in given.kw_defaults):
+            return None
+    owner = classes[0].name
+    decorators = {d.id for d in method.decorator_list if isinstance(d, ast.Name)} if method is not None else set[str]()
+    if decorators & {"staticmethod", "classmethod"}:
+        return f"{name} = {owner}.{name}"
+    return f"{name} = lambda *args, **kwargs: {owner}().{name}(*args, **kwargs)"
+
+
+def _takes_self(code: str, name: str, reader: Reader) -> bool:
+    tree = reader.tree(code)
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name] if tree is not None else []
+    return bool(functions) and [a.arg for a in functions[-1].args.args[:1]] == ["self"]
+
+
+def _assembled(pieces: list[str], index: int, provided: frozenset[str], reader: Reader) -> str:
+    """A piece with the definitions of others that it needs, directly or by way of them, in front of it."""
+    own = pieces[index]
+    lacking = reader.lacking(own) - provided if len(pieces) > 1 else set[str]()
+    tree = reader.tree(own)
+    known = definitions(tree) if tree is not None else set[str]()
+    helpers: dict[int, str] = {}
+    # The nearest one above counts, then those below.
+    others = [*range(index - 1, max(-1, index - 1 - _MOST_PIECES), -1), *range(index + 1, len(pieces))]
+    search = bool(lacking)
+    while search:
+        search = False
+        for other in others:
+            text = _helping(pieces[other], lacking, known, reader) if lacking and other not in helpers else ""
+            tree = reader.tree(text) if text else None
+            if tree is not None:
+                helpers[other] = text
+                known |= definitions(tree)
+                lacking = (lacking | (reader.lacking(text) - provided)) - known
+                search = True
+    return "".join(helpers[n] for n in sorted(helpers)) + own
+
+
+def _helping(code: str, lacking: set[str], known: set[str], reader: Reader) -> str:
+    """The definitions of a piece, without those of names known already, if one of them is lacking."""
+    tree = reader.tree(code)
+    if tree is None or not definitions(tree) & lacking:
+        return ""
+    lines, kept, end = code.split("\n"), list[str](), 0
+    for node in tree.body:
+        first, last = statement_lines(node)
+        names = defined_names(node)
+        if first > end and names and not names <= known:
+            kept += lines[first - 1 : last]
+            end = last
+    return "\n".join(kept) + "\n" if kept else ""
+
+
+def _continued(text: str, name: str, head: Head, reader: Reader) -> str | None:
+    """The prompt's function with a reply that is its body; None where it is none."""
+    for reading in disguises(text):
+        blocks = [b.body for b in scan(reading, reader).blocks if is_python(b.lang) or not b.lang]
+        blocks = [*(b for b in reversed(blocks) if _BODY.search(b)), *(b for b in blocks if not _BODY.search(b))]
+        indented = re.search(r"^[ \t]+\S", reading, re.MULTILINE)
+        bare = [reading, *([reading[indented.start() :]] if indented is not None and indented.start() else [])]
+        for body in blocks or bare:
+            joined = _joined(body, name, head, reader)
+            if joined is not None:
+                return joined
+    return None
+
+
+def _joined(body: str, name: str, head: Head, reader: Reader) -> str | None:
+    start = head.open or ""
+    joined = [start + form for form in _forms(body, head.indent)]
+    for code in joined:
+        if reader.reads(code):
+            return code
+    for code in joined:
+        # Prose may follow the body, or a token limit have cut it.
+        piece = next(iter(in_bare_text(code, reader)), "")
+        tree = reader.tree(piece)
+        more = piece.startswith(start) and piece[len(start) :].strip()
+        if more and tree is not None and (name in definitions(tree) or _alias(tree, name) is not None):
+            return piece
+    return None
+
+
+def _forms(body: str, indent: str) -> list[str]:
+    """A body as it may stand in its function, the likeliest first: models lose its first indent, or all of it."""
+    lines = body.strip("\n").split("\n")
+    first, rest = lines[0], [line for line in lines[1:] if line.strip()]
+    outside = next((n for n, line in enumerate(lines) if line.strip() and not line[0].isspace()), len(lines))
+    inside = outside if first[:1].isspace() else len(lines)
+    whole = [textwrap.indent(textwrap.dedent("\n".join(lines[:inside])), indent), *lines[inside:]]
+    as_it_is, all_of_it = "\n".join(lines) + "\n", "\n".join(whole) + "\n"
+    first_line = "\n".join([indent + first.lstrip(), *lines[1:]]) + "\n"
+    if first[:1].isspace():
+        return [as_it_is, all_of_it, first_line]
+    return [first_line, all_of_it] if rest and all(r[0].isspace() for r in rest) else [all_of_it, first_line]
+
+
+def _program(text: str, reader: Reader) -> str:
+    """The code of a reply of which no function is asked for: its last block that does something, or the whole."""
+    blocks = scan(text, reader).blocks
+    python = [b for b in blocks if is_python(b.lang)] or [b for b in blocks if not b.lang] or blocks
+    pieces = [piece for block in python for piece in _in_block(block, reader)]
+    if not pieces:
+        for reading in disguises(text):
+            bare = in_bare_text(reading, reader)
+            if bare and all(reader.reads(piece) for piece in bare):
+                return "".join(bare)
+        return text
+    index = next((n for n in range(len(pieces) - 1, -1, -1) if _PROGRAM.search(pieces[n])), len(pieces) - 1)
+    return _assembled(pieces, index, frozenset(), reader)
+
+
+def _likeliest(text: str, reader: Reader) -> str:
+    """The code of a reply that does not define what was asked for: its last definitions, or what there is."""
+    sources = [source for source in _sources(text, reader) if source]
+    for pieces in sources:
+        for piece in reversed(pieces[-_MOST_PIECES:]):
+            tree = reader.tree(piece)
+            if tree is not None and definitions(tree, imported=False):
+                return piece
+    return sources[0][-1] if sources else text
+
+
+def _completed(own: str, joined: int, name: str, head: Head | None, reader: Reader) -> Solution:
+    """Code with what it lacks: the prompt's imports and helpers, names of `typing`, an alias for a method.
+
+    Args:
+        own: the code.
+        joined: lines at its beginning that are the prompt's.
+        name: that it must define.
+        head: the prompt's code.
+        reader: of this reply.
+    """
+    own = _ended(own)
+    tree = reader.tree(own)
+    if tree is None:
+        return Solution(own, joined)
+    names = definitions(tree)
+    lacking = reader.lacking(own)
+    front: list[str] = []
+    if head is not None:
+        front.append(head.before)
+        front += [text for known, text in head.commented.items() if known in lacking - head.names]
+        lacking -= {*head.names, *head.commented}
+    front += supplied_imports(lacking, own, leetcode="Solution" in names)
+    code, added = placed("\n".join(text for text in front if text.strip()), own, reader)
+    alias = _alias(tree, name) if name not in names else None
+    return Solution(f"{code}\n{alias}\n" if alias is not None else code, added + joined)
