@@ -168,12 +168,20 @@ def _goes_on(statement: _Statement) -> tuple[str | None, str]:
     lines = statement.text.split("\n")
     begin = node.body[0].lineno - first
     indent = lines[begin][: len(lines[begin]) - len(lines[begin].lstrip())]
-    documented = ast.get_docstring(node, clean=False) is not None
-    rest = node.body[1:] if documented else node.body
-    if not all(_is_stub(n) for n in rest) or node.body[0].lineno == node.lineno:
+    stubs = [n for n in node.body if _is_stub(n)]
+    if node.body[0].lineno == node.lineno or not all(n in stubs or _goes_before(n) for n in node.body):
         return None, ""
-    end = rest[0].lineno - first if rest else len(lines)
+    end = stubs[0].lineno - first if stubs else len(lines)
     return "\n".join(lines[:end]) + "\n", indent
+
+
+def _goes_before(node: ast.stmt) -> bool:
+    """Whether a statement is a docstring or an import, as they stand in heads."""
+    match node:
+        case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
+            return True
+        case _:
+            return False
 
 
 def _is_stub(node: ast.stmt) -> bool:

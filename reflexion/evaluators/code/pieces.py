@@ -8,6 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
 from reflexion.evaluators.code.parsing import BUILTINS, Reader, definitions
 
@@ -17,7 +18,8 @@ _MOST_RUNS = 32
 """Pieces of code looked for in one text without fences."""
 _MOST_CUTS = 4
 """Ends tried for one of them."""
-_LONGEST_JSON = 200_000
+_MOST_VALUES = 3
+"""Places tried as the begin of a JSON value."""
 _MOST_STRINGS = 64
 """Strings of a JSON value that may be code."""
 
@@ -44,14 +46,22 @@ _TAG = re.compile(
 )
 _PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.|In \[\d+\]:|\.\.\.:)(?: |$)")
 _NUMBER = re.compile(r"^[ \t]*\d{1,4}(?:[.:|)]|[ \t]*\|)?(?: |\t|$)")
+_JSON = re.compile(r"^[ \t]*[{\[\"]", re.MULTILINE)
+_WORDS = re.compile(r"\w\s+\w|\(")
+_REGION = re.compile(r"^[ \t]+\S[^\n]*(?:\n(?:[ \t]+[^\n]*|(?=\n|\Z)))*", re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)(`{1,2})(?!`)([^`]+)\1(?!`)")
 
 
-def in_bare_text(text: str, reader: Reader) -> list[str]:
+def in_bare_text(text: str, reader: Reader, *, cut: bool = False) -> list[str]:
     """The pieces of code in a text without fences, in order; prose before, between and after them is left out.
 
     Small models write code without a fence and go on in prose, and a token limit cuts a reply anywhere: neither says
     that the code is wrong. A piece that is no Python in its midst is given as it stands, to be judged so.
+
+    Args:
+        text: the text.
+        reader: of the reply.
+        cut: whether the last statement, if it is no Python, may be shortened to the lines that are.
     """
     tree = reader.tree(text)
     if tree is not None:
@@ -62,7 +72,7 @@ def in_bare_text(text: str, reader: Reader) -> list[str]:
         match = _START.search(text, position)
         if match is None:
             break
-        piece, length = _run(text[match.start() :], reader)
+        piece, length = _run(text[match.start() :], reader, cut)
         if piece.strip():
             tree = reader.tree(piece)
             pieces.append(piece if tree is None else _without_words(piece, tree))
@@ -70,7 +80,7 @@ def in_bare_text(text: str, reader: Reader) -> list[str]:
     return pieces
 
 
-def _run(text: str, reader: Reader) -> tuple[str, int]:
+def _run(text: str, reader: Reader, cut: bool) -> tuple[str, int]:
     """The code with which a text begins, and how many characters of the text are dealt with by that."""
     if reader.reads(text):
         return text, len(text)
@@ -91,10 +101,16 @@ def _run(text: str, reader: Reader) -> tuple[str, int]:
         after = next(
             (n for n in range(failing + 1, len(lines)) if lines[n].strip() and not lines[n][0].isspace()), None
         )
-        if after is None and failing and (begin < failing or _CODE_LIKE.match(lines[failing])):
-            # The last statement was cut off, by a token limit for one.
-            shorter = "\n".join(lines[:failing])
-            lines = lines[: failing if reader.reads(shorter) else begin or failing]
+        if (
+            cut
+            and begin < failing
+            and after is None
+            and _ends(lines, failing)
+            and reader.reads("\n".join(lines[:failing]))
+        ):
+            lines = lines[:failing]
+        elif after is None and begin and (begin < failing or _CODE_LIKE.match(lines[failing])):
+            lines = lines[:begin]  # a last statement that was cut off, by a token limit for one
         elif begin == failing and not _CODE_LIKE.match(lines[failing]):
             if not failing:
                 return "", len(lines[0]) + 1
@@ -105,6 +121,17 @@ def _run(text: str, reader: Reader) -> tuple[str, int]:
             bad = "\n".join(lines[:after])
             return bad, len(bad)
     return "", len(text.split("\n", 1)[0]) + 1
+
+
+def _ends(lines: list[str], failing: int) -> bool:
+    """Whether nothing of a function follows its line that is no Python: prose begins there, or it was cut off there."""
+    depth = _indent(lines[failing])
+    below = (_indent(line) for line in lines[failing + 1 :] if line.strip())
+    return not _CODE_LIKE.match(lines[failing].strip()) or all(indent > depth for indent in below)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _without_words(code: str, tree: ast.Module) -> str:
@@ -129,31 +156,30 @@ def inline_spans(text: str) -> list[str]:
 
 
 def in_json(text: str) -> list[str]:
-    """The strings of several words in a JSON value, where a text is one: `{"code": "def add(a, b): …"}`."""
-    text = text.strip()
-    if not text or text[0] not in '{["' or text[-1] not in '}]"' or len(text) > _LONGEST_JSON:
-        return []
-    try:
-        # Line breaks within strings are common where a model writes JSON by hand.
-        pending = [json.loads(text, strict=False)]
-    except (ValueError, RecursionError):
-        return []
+    """The strings of several words in a text's first JSON value that begins a line: `{"code": "def add(a, b): …"}`."""
+    decoder = json.JSONDecoder(strict=False)  # line breaks within strings are common in JSON written by hand
     found: list[str] = []
-    while pending and len(found) < _MOST_STRINGS:
-        value = pending.pop(0)
-        if isinstance(value, str) and re.search(r"\w\s+\w|\(", value):
-            found.append(value)
-        elif isinstance(value, dict):
-            pending += value.values()
-        elif isinstance(value, list):
-            pending += value[:_MOST_STRINGS]
+    for match, _ in zip(_JSON.finditer(text), range(_MOST_VALUES), strict=False):
+        try:
+            pending: list[Any] = [decoder.raw_decode(text, match.end() - 1)[0]]
+        except (ValueError, RecursionError):
+            continue
+        while pending and len(found) < _MOST_STRINGS:
+            value = pending.pop(0)
+            if isinstance(value, str) and _WORDS.search(value):
+                found.append(value)
+            elif isinstance(value, dict):
+                pending += list(value.values())[:_MOST_STRINGS]
+            elif isinstance(value, list):
+                pending += value[:_MOST_STRINGS]
+        break
     return found
 
 
 def disguises(text: str) -> Iterator[str]:
     """A text, and what it may have been before something on its way disguised it; each reading is further off."""
     yield text
-    for reveal in (_visible, _untagged, html.unescape, _straight, _typed_in, _unnumbered, _lines):
+    for reveal in (_visible, _untagged, html.unescape, _straight, _typed_in, _unnumbered, _lines, _dedented):
         revealed = reveal(text)
         if revealed != text:
             text = revealed
@@ -184,9 +210,14 @@ def _unnumbered(text: str) -> str:
     """Code whose lines all have a number before them."""
     lines = text.split("\n")
     matches = [_NUMBER.match(line) for line in lines]
-    if not all(m or not line.strip() for m, line in zip(matches, lines, strict=True)):
+    if not any(matches) or not all(m or not line.strip(" \t`~python") for m, line in zip(matches, lines, strict=True)):
         return text
-    return textwrap.dedent("\n".join(line[m.end() :] if m else "" for m, line in zip(matches, lines, strict=True)))
+    return "\n".join(line[m.end() :] if m else line for m, line in zip(matches, lines, strict=True))
+
+
+def _dedented(text: str) -> str:
+    """Code set off from prose by an indent, as markdown without fences has it."""
+    return _REGION.sub(lambda m: textwrap.dedent(m[0]), text)
 
 
 def _lines(text: str) -> str:

@@ -32,6 +32,8 @@ __all__ = ["Solution", "extract_code", "extract_solution"]
 
 _MOST_PIECES = 64
 """Pieces of code of one reply that are looked at, from its end."""
+_MOST_BODIES = 4
+"""Blocks tried as the body of the prompt's function."""
 _SPECIAL = r"<\|[a-zA-Z_\uff5c\u2581]{2,30}\|>|<\uff5c[^<>\n]{2,40}\uff5c>|</s>|<end_of_turn>|<eos>|\[/?INST\]"
 _END_TOKENS = re.compile(rf"(?:{_SPECIAL})[ \t]*(?=\n|\Z)")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
@@ -83,16 +85,16 @@ def extract_solution(reply: str, prompt: str = "", entry_point: str | None = Non
     own = _defining(text, name, provided, reader)
     if own is not None:
         return _completed(own, 0, name, head, reader)
-    if head is not None and head.open is not None:
-        joined = _continued(text, name, head, reader)
-        if joined is not None:
-            return _completed(joined, head.open.count("\n"), name, head, reader)
     method = _METHOD.match(entry_point or "")
     own = _defining(text, method[1], provided, reader) if method else None
     if own is not None and method is not None and _takes_self(own, method[1], reader):
         # A method without its class: it becomes one, behind the answer's own lines.
         own = f"{_ended(own)}\n\nclass {name}:\n    {method[1]} = {method[1]}\n"
-    return _completed(own or _likeliest(text, reader), 0, name, head, reader)
+        return _completed(own, 0, name, head, reader)
+    joined = _continued(text, method[1] if method else name, head, reader) if head is not None else None
+    if head is not None and joined is not None:
+        return _completed(joined, (head.open or "").count("\n"), name, head, reader)
+    return _completed(_likeliest(text, reader), 0, name, head, reader)
 
 
 def _answer(reply: str) -> str:
@@ -120,10 +122,9 @@ def _defining(text: str, name: str, provided: frozenset[str], reader: Reader, de
         depth: levels of JSON around the text.
     """
     as_it_stands: str | None = None
-    for reading in disguises(text):
-        if name not in reading:
-            continue
-        for pieces in _sources(reading, reader):
+    readings = [reading for reading in disguises(text) if name in reading]
+    for reading, cut in ((reading, cut) for cut in (False, True) for reading in readings):
+        for pieces in _sources(reading, reader, cut):
             index = _chosen(pieces, name, reader)
             if index is not None and reader.reads(pieces[index]):
                 return _assembled(pieces, index, provided, reader)
@@ -138,20 +139,20 @@ def _defining(text: str, name: str, provided: frozenset[str], reader: Reader, de
     return as_it_stands
 
 
-def _sources(text: str, reader: Reader) -> Iterator[list[str]]:
+def _sources(text: str, reader: Reader, cut: bool) -> Iterator[list[str]]:
     """The pieces of code of a reply, by where they stand; the likelier places first."""
     parts = scan(text, reader)
     python = [b for b in parts.blocks if is_python(b.lang) or not b.lang]
-    yield [piece for block in python for piece in _in_block(block, reader)]
-    yield in_bare_text(parts.prose, reader)
+    yield [piece for block in python for piece in _in_block(block, reader, cut)]
+    yield in_bare_text(parts.prose, reader, cut=cut)
     others = [b for b in parts.blocks if b.lang and not is_python(b.lang)]
-    yield [piece for block in others for piece in _in_block(block, reader)]
+    yield [piece for block in others for piece in _in_block(block, reader, cut)]
     yield inline_spans(parts.prose)
     if parts.blocks:
         yield [piece for block in parts.blocks for piece in in_json(block.body)]
 
 
-def _in_block(block: Block, reader: Reader) -> list[str]:
+def _in_block(block: Block, reader: Reader, cut: bool) -> list[str]:
     """The code of a block. One that nothing ends, or that does not say it is Python, may hold prose as well."""
     body = block.body
     first, _, rest = body.partition("\n")
@@ -162,7 +163,7 @@ def _in_block(block: Block, reader: Reader) -> list[str]:
             return [code]
     if block.closed and is_python(block.lang):
         return [body]
-    return in_bare_text(textwrap.dedent(body), reader) or [body]
+    return in_bare_text(textwrap.dedent(body), reader, cut=cut) or [body]
 
 
 def _chosen(pieces: list[str], name: str, reader: Reader) -> int | None:
@@ -254,38 +255,51 @@ def _helping(code: str, lacking: set[str], known: set[str], reader: Reader) -> s
 
 def _continued(text: str, name: str, head: Head, reader: Reader) -> str | None:
     """The prompt's function with a reply that is its body; None where it is none."""
+    if head.open is None:
+        return None
     for reading in disguises(text):
-        blocks = [b.body for b in scan(reading, reader).blocks if is_python(b.lang) or not b.lang]
+        parts = scan(reading, reader)
+        blocks = [b.body for b in parts.blocks if is_python(b.lang) or not b.lang]
         blocks = [*(b for b in reversed(blocks) if _BODY.search(b)), *(b for b in blocks if not _BODY.search(b))]
         indented = re.search(r"^[ \t]+\S", reading, re.MULTILINE)
         bare = [reading, *([reading[indented.start() :]] if indented is not None and indented.start() else [])]
-        for body in blocks or bare:
-            joined = _joined(body, name, head, reader)
+        spans = [span for span in inline_spans(parts.prose) if _BODY.match(span)]
+        for body in [*(blocks[:_MOST_BODIES] or bare), *spans[-1:]]:
+            joined = _joined(body, name, head.open, head.indent, reader)
             if joined is not None:
                 return joined
     return None
 
 
-def _joined(body: str, name: str, head: Head, reader: Reader) -> str | None:
-    start = head.open or ""
-    joined = [start + form for form in _forms(body, head.indent)]
+def _joined(body: str, name: str, start: str, indent: str, reader: Reader) -> str | None:
+    joined = [start + form for form in _forms(body, indent)]
     for code in joined:
-        if reader.reads(code):
+        if _has_body(code, name, reader):
             return code
-    for code in joined:
-        # Prose may follow the body, or a token limit have cut it.
-        piece = next(iter(in_bare_text(code, reader)), "")
-        tree = reader.tree(piece)
-        more = piece.startswith(start) and piece[len(start) :].strip()
-        if more and tree is not None and (name in definitions(tree) or _alias(tree, name) is not None):
-            return piece
-    return None
+    # Prose may follow the body, or a token limit have cut it.
+    pieces = [piece for code in joined for piece in in_bare_text(code, reader, cut=True)[:1]]
+    pieces = [piece for piece in pieces if piece.startswith(start) and _has_body(piece, name, reader)]
+    return max(pieces, key=len, default=None)
+
+
+def _has_body(code: str, name: str, reader: Reader) -> bool:
+    """Whether code defines a function, or a method, that does something itself: definitions alone are another answer."""
+    tree = reader.tree(code)
+    found: list[ast.stmt] = []
+    for node in tree.body if tree is not None else []:
+        function = method_of(node, name) or node
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and function.name == name:
+            found = function.body
+    idle = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+    return any(
+        not isinstance(n, idle) and not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)) for n in found
+    )
 
 
 def _forms(body: str, indent: str) -> list[str]:
     """A body as it may stand in its function, the likeliest first: models lose its first indent, or all of it."""
     lines = body.strip("\n").split("\n")
-    first, rest = lines[0], [line for line in lines[1:] if line.strip()]
+    first = lines[0]
     outside = next((n for n, line in enumerate(lines) if line.strip() and not line[0].isspace()), len(lines))
     inside = outside if first[:1].isspace() else len(lines)
     whole = [textwrap.indent(textwrap.dedent("\n".join(lines[:inside])), indent), *lines[inside:]]
@@ -293,17 +307,23 @@ def _forms(body: str, indent: str) -> list[str]:
     first_line = "\n".join([indent + first.lstrip(), *lines[1:]]) + "\n"
     if first[:1].isspace():
         return [as_it_is, all_of_it, first_line]
-    return [first_line, all_of_it] if rest and all(r[0].isspace() for r in rest) else [all_of_it, first_line]
+    # Code that stands deeper than a dedented first line allows had lost the indent of that line alone.
+    code = first.partition("#")[0].rstrip()
+    second = next(
+        (line for line in lines[1:] if line.strip() and (code[-1:] not in "([{" or line.strip()[0] in ")]}")), ""
+    )
+    deep = len(second) - len(second.lstrip()) > (len(indent) if code.endswith(":") else 0)
+    return [first_line, all_of_it] if deep else [all_of_it, first_line]
 
 
 def _program(text: str, reader: Reader) -> str:
     """The code of a reply of which no function is asked for: its last block that does something, or the whole."""
     blocks = scan(text, reader).blocks
     python = [b for b in blocks if is_python(b.lang)] or [b for b in blocks if not b.lang] or blocks
-    pieces = [piece for block in python for piece in _in_block(block, reader)]
+    pieces = [piece for block in python for piece in _in_block(block, reader, True)]
     if not pieces:
         for reading in disguises(text):
-            bare = in_bare_text(reading, reader)
+            bare = in_bare_text(reading, reader, cut=True)
             if bare and all(reader.reads(piece) for piece in bare):
                 return "".join(bare)
         return text
@@ -313,7 +333,7 @@ def _program(text: str, reader: Reader) -> str:
 
 def _likeliest(text: str, reader: Reader) -> str:
     """The code of a reply that does not define what was asked for: its last definitions, or what there is."""
-    sources = [source for source in _sources(text, reader) if source]
+    sources = [source for source in _sources(text, reader, False) if source]
     for pieces in sources:
         for piece in reversed(pieces[-_MOST_PIECES:]):
             tree = reader.tree(piece)
