@@ -42,30 +42,34 @@ def split_thought(reply: str) -> Split:
         return Split("", reply)
     thoughts: list[str] = []
     answer: list[str] = []
-    position = 0
+    position = seen = fences = 0
+    blank = True  # whether nothing stands before `seen` on its line
     for opened in _OPEN.finditer(reply):
-        if opened.start() < position or not _begins(reply, position, opened.start()):
+        start = opened.start()
+        if start < position:
             continue
-        answer.append(reply[position : opened.start()])
+        # A thought begins first on its line, and in no block of code. Each part of a reply is looked at once.
+        between = reply[seen:start]
+        line = between.rfind("\n") + 1
+        blank = (blank or line > 0) and not between[line:].strip()
+        fences += len(_FENCE.findall(reply, seen, start))
+        seen = start
+        if not blank or fences % 2:
+            blank = False
+            continue
+        answer.append(reply[position:start])
         closed = re.compile(f"</{opened[1]}>", re.IGNORECASE).search(reply, opened.end())
         if closed is None:
             thoughts.append(reply[opened.end() :])
             return Split("\n".join(thoughts).strip(), "", cut=True)
         thoughts.append(reply[opened.end() : closed.start()])
-        position = closed.end()
+        position = seen = closed.end()
+        fences, blank = 0, True
     rest = reply[position:]
     if not thoughts and (closed := _last_close(rest)) is not None:
         return Split(rest[: closed.start()].strip(), rest[closed.end() :].lstrip("\n"))
     answer.append(rest if not thoughts else rest.lstrip("\n"))
     return Split("\n".join(t.strip() for t in thoughts), "".join(answer))
-
-
-def _begins(reply: str, start: int, position: int) -> bool:
-    """Whether a tag stands where a thought may begin: first on its line, and in no block of code."""
-    line = reply.rfind("\n", start, position) + 1 or start
-    if reply[line:position].strip():
-        return False
-    return len(_FENCE.findall(reply, start, position)) % 2 == 0
 
 
 def _last_close(reply: str) -> re.Match[str] | None:

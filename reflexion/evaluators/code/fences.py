@@ -13,7 +13,7 @@ from reflexion.evaluators.code.parsing import Reader
 
 __all__ = ["Block", "Scan", "fenced_blocks", "is_python", "scan"]
 
-_MOST = 1000
+_MOST = 300
 """Fences read in one text; what follows them counts as prose."""
 _MOST_DOCSTRINGS = 4
 """Blocks read on beyond a fence in a docstring."""
@@ -129,8 +129,10 @@ def scan(text: str, reader: Reader, depth: int = 0) -> Scan:
 def _fences(text: str) -> list[_Fence]:
     found: list[_Fence] = []
     position, number, counted = 0, 1, 0
+    ticks, tildes = text.find("```"), text.find("~~~")
     while len(found) < _MOST:
-        ticks, tildes = text.find("```", position), text.find("~~~", position)
+        ticks = text.find("```", position) if 0 <= ticks < position else ticks
+        tildes = text.find("~~~", position) if 0 <= tildes < position else tildes
         at = max(ticks, tildes) if min(ticks, tildes) < 0 else min(ticks, tildes)
         if at < 0:
             break

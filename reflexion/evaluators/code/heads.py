@@ -20,7 +20,7 @@ from reflexion.evaluators.code.parsing import (
     statement_lines,
     statements_in,
 )
-from reflexion.evaluators.code.pieces import in_bare_text
+from reflexion.evaluators.code.pieces import dedented, in_bare_text
 from reflexion.evaluators.code.supplied import TYPING, supplied_imports
 
 __all__ = ["Head", "prompt_code", "read_head"]
@@ -31,6 +31,8 @@ _MOST_HEADERS = 200
 """Heads of functions and classes that one prompt is repaired in."""
 _LONGEST_HEADER = 30
 """Lines of one of them."""
+_LONGEST = 30_000
+"""Characters of a prompt that are read, those at its end: there its code stands."""
 
 _HEADER = re.compile(r"^([ \t]*)(?:async[ \t]+def|def|class)[ \t]+\w", re.MULTILINE)
 _COMMENTED = re.compile(r"^[ \t]*#[ \t]?(?=class[ \t]+(\w+))[^\n]*\n(?:[ \t]*#[^\n]*\n?)*", re.MULTILINE)
@@ -88,7 +90,7 @@ def read_head(prompt: str, entry_point: str | None) -> Head | None:
     if name is None:
         return None
     reader = Reader()
-    text = prompt.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
+    text = prompt[-_LONGEST:].replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     blocks = [b.body for b in scan(text, reader).blocks if is_python(b.lang) or not b.lang]
     found = _statements(blocks, name, reader)
     if not any(s.asked for s in found):
@@ -103,7 +105,7 @@ def _statements(pieces: list[str], name: str, reader: Reader) -> list[_Statement
     found: list[_Statement] = []
     known: set[str] = set()
     for piece in pieces:
-        for code in (piece, textwrap.dedent(piece), _with_bodies(textwrap.dedent(piece))):
+        for code in (dedented(piece), _with_bodies(dedented(piece))):
             tree = reader.tree(code)
             if tree is not None and any(isinstance(n, _TELLING) for n in tree.body):
                 break
@@ -127,7 +129,7 @@ def _is_definition(node: ast.stmt, name: str, known: set[str]) -> bool:
         case ast.Assign() | ast.AnnAssign():
             # A value that needs what is asked for, or what nothing defines, is an example of its use.
             used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-            return name not in used and used <= known | BUILTINS | TYPING
+            return name not in used and not used - known - BUILTINS - TYPING
         case ast.If() | ast.Try():
             inner = statements_in(node)
             return all(isinstance(n, ast.Pass) or _is_definition(n, name, known) for n in inner)

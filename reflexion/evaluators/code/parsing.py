@@ -25,8 +25,8 @@ __all__ = [
     "statements_in",
 ]
 
-WORK = 30_000
-"""Microseconds that parsing for one reply may take at worst; on usual code it takes a fifth of that."""
+WORK = 25_000
+"""Microseconds that parsing for one reply may take at worst; on usual code it takes a quarter of that."""
 _PRICES = {
     "\n": 4.8,
     ";": 3.0,
@@ -34,7 +34,7 @@ _PRICES = {
     "(": 1.5,
     "[": 1.5,
     "{": 5.0,
-    ".": 0.4,
+    ".": 0.8,
     "=": 1.2,
     '"': 0.7,
     "'": 0.7,
@@ -117,6 +117,8 @@ class Reader:
         return found
 
     def _afford(self, code: str, share: float) -> bool:
+        if len(code) * _PRICE * share > self._left:
+            return False
         cost = share * (_PRICE * len(code) + sum(price * code.count(char) for char, price in _PRICES.items()))
         if cost > self._left:
             return False

