@@ -20,7 +20,7 @@ from reflexion.evaluators.code.parsing import (
     statement_lines,
     statements_in,
 )
-from reflexion.evaluators.code.pieces import dedented, in_bare_text
+from reflexion.evaluators.code.pieces import dedented, in_bare_text, set_off
 from reflexion.evaluators.code.supplied import TYPING, supplied_imports
 
 __all__ = ["Head", "prompt_code", "read_head"]
@@ -31,6 +31,8 @@ _MOST_HEADERS = 200
 """Heads of functions and classes that one prompt is repaired in."""
 _LONGEST_HEADER = 30
 """Lines of one of them."""
+_WORK = 15_000
+"""What reading one prompt may cost, as `Reader` counts it."""
 _LONGEST = 30_000
 """Characters of a prompt that are read, those at its end: there its code stands."""
 
@@ -89,14 +91,15 @@ def read_head(prompt: str, entry_point: str | None) -> Head | None:
     name = root_name(entry_point)
     if name is None:
         return None
-    reader = Reader()
+    reader = Reader(_WORK)
     text = prompt[-_LONGEST:].replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     blocks = [b.body for b in scan(text, reader).blocks if is_python(b.lang) or not b.lang]
     found = _statements(blocks, name, reader)
-    if not any(s.asked for s in found):
-        repaired = text if reader.reads(text) else _with_bodies(text)
-        bare = _statements(in_bare_text(repaired, reader), name, reader)
-        found = bare if any(s.asked for s in bare) else found or bare
+    for shown in (text, set_off(text)):
+        if not any(s.asked for s in found):
+            repaired = shown if reader.reads(shown) else _with_bodies(shown)
+            bare = _statements(in_bare_text(repaired, reader), name, reader)
+            found = bare if any(s.asked for s in bare) else found or bare
     return _head(found, name, _commented(text), reader) if found else None
 
 
@@ -207,7 +210,7 @@ def _with_bodies(code: str) -> str:
         indent = lines[header][: len(lines[header]) - len(lines[header].lstrip())]
         for end in range(header, min(header + _LONGEST_HEADER, len(lines))):
             if lines[end].partition("#")[0].rstrip().endswith(":"):
-                body = next((n for n in range(end + 1, len(lines)) if lines[n].strip()), None)
+                body = next((n for n in range(end + 1, len(lines)) if lines[n].partition("#")[0].strip()), None)
                 if body is None or len(lines[body]) - len(lines[body].lstrip()) <= len(indent):
                     bodies[end] = f"{indent}    pass"
                 break

@@ -12,7 +12,7 @@ from typing import Any
 
 from reflexion.evaluators.code.parsing import BUILTINS, Reader, definitions
 
-__all__ = ["dedented", "disguises", "in_bare_text", "in_json", "inline_spans", "is_code_like"]
+__all__ = ["dedented", "disguises", "in_bare_text", "in_json", "inline_spans", "is_code_like", "set_off"]
 
 _MOST_RUNS = 32
 """Pieces of code looked for in one text without fences."""
@@ -36,12 +36,26 @@ _CODE_LIKE = re.compile(
     r"|import[ \t]+\w+$|from[ \t]+[\w.]+[ \t]+import\b|return\b.*[\w)\]]$"
     r"|for[ \t].*[ \t]in[ \t].*:|(?:if|elif|while|with|except)[ \t].*[=<>(\[].*:"
 )
-_INVISIBLE = str.maketrans(
-    {**dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad"), **dict.fromkeys("\u00a0\u2007\u202f\u3000", " ")}
-)
-_QUOTES = str.maketrans(
-    {**dict.fromkeys("\u2018\u2019\u201a\u2032", "'"), **dict.fromkeys("\u201c\u201d\u201e\u2033", '"')}
-)
+_INVISIBLE = {
+    **{ord(char): None for char in "\0\u200b\u200c\u200d\u2060\ufeff\u00ad"},
+    **{ord(char): " " for char in "\u00a0\u2007\u202f\u3000"},
+}
+_PLAIN = {
+    ord(char): plain
+    for plain, chars in {
+        "'": "\u2018\u2019\u201a\u2032",
+        '"': "\u201c\u201d\u201e\u2033",
+        "-": "\u2212\u2013",
+        ":": "\uff1a",
+        ",": "\uff0c",
+        "(": "\uff08",
+        ")": "\uff09",
+        "=": "\uff1d",
+    }.items()
+    for char in chars
+}
+"""Marks that word processors and keyboards put in the place of ASCII's."""
+_MAGIC = re.compile(r"^[%!][^\n]*", re.MULTILINE)
 _TAG = re.compile(
     r"</?(?:code|pre|python|answer|solution|final|tt)(?:[ \t][^<>\n]{0,80})?>|\[/?(?:PYTHON|CODE|ANSWER)\]"
 )
@@ -187,7 +201,17 @@ def disguises(text: str) -> Iterator[str]:
     yield text
     if len(text) > _LONGEST_DISGUISED:
         return
-    for reveal in (_visible, _untagged, html.unescape, _straight, _typed_in, _unnumbered, _lines, _set_off):
+    for reveal in (
+        _visible,
+        _untagged,
+        html.unescape,
+        _plain,
+        _without_magics,
+        _typed_in,
+        _unnumbered,
+        _lines,
+        set_off,
+    ):
         revealed = reveal(text)
         if revealed != text:
             text = revealed
@@ -208,8 +232,13 @@ def _untagged(text: str) -> str:
     return _TAG.sub("\n", text) if "<" in text or "[" in text else text
 
 
-def _straight(text: str) -> str:
-    return text.translate(_QUOTES)
+def _plain(text: str) -> str:
+    return text.translate(_PLAIN)
+
+
+def _without_magics(text: str) -> str:
+    """Code of a notebook without its commands: `!pip install …`."""
+    return _MAGIC.sub("", text)
 
 
 def _typed_in(text: str) -> str:
@@ -237,6 +266,6 @@ def _lines(text: str) -> str:
     return text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"') if "\n" not in text.strip() else text
 
 
-def _set_off(text: str) -> str:
+def set_off(text: str) -> str:
     """Code set off from prose by an indent, as markdown without fences has it."""
     return _REGION.sub(lambda m: textwrap.dedent(m[0]), text)

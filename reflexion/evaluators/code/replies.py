@@ -372,7 +372,8 @@ def _program(text: _Readings, reader: Reader) -> str:
             bare = in_bare_text(reading.text, reader, cut=True)
             if bare and all(reader.reads(piece) for piece in bare):
                 return "".join(bare)
-        return first.text
+        spans = [span for span in inline_spans(first.text) if reader.reads(span)]
+        return max(spans, key=len, default=first.text)
     index = next((n for n in range(len(pieces) - 1, -1, -1) if _PROGRAM.search(pieces[n])), len(pieces) - 1)
     return _assembled(pieces, index, frozenset(), reader)
 
