@@ -24,7 +24,7 @@ EVALUATORS: dict[str, str] = {
     "regex": "the reply matches the pattern in 'answer'",
     "json_schema": "the reply is JSON that satisfies the schema in 'answer'",
     "choice": "the reply names the right option by letter or text",
-    "python": "the code passes the problem's tests in a sandbox: python[:in_process]",
+    "python": "the code passes the problem's tests in a sandbox",
     "generated": "the code passes tests that the model wrote; hidden ones count: generated[:6]",
     "environment": "the reward of the problem's environment: environment[:threshold]",
     "judge": "a language model judges: judge[:pairwise][,VOTES][,rubric=TEXT]",
@@ -117,7 +117,7 @@ def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float) -> Evalua
 
 _ASKING = ("judge", "generated")
 """Evaluators that ask a model."""
-_WITH_ARGUMENT = {"generated", "f1", "numeric", "python", "judge", "environment"}
+_WITH_ARGUMENT = {"generated", "f1", "numeric", "judge", "environment"}
 
 
 def _number(spec: str, argument: str, default: float, low: float, high: float) -> float:
@@ -177,9 +177,7 @@ def _json_schema(spec: str, argument: str, reveal: bool, timeout: float) -> Eval
 def _python(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
     from reflexion.evaluators.python import PythonTests
 
-    if argument not in ("", "in_process"):
-        raise ConfigurationError(f"evaluator {spec!r}: only 'python' and 'python:in_process' are known")
-    return PythonTests(spec, timeout=timeout, in_process=argument == "in_process", reveal_answers=reveal)
+    return PythonTests(spec, timeout=timeout, reveal_answers=reveal)
 
 
 def _environment(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
