@@ -22,6 +22,7 @@ _DEEPEST = 3
 
 _LEAD = re.compile(r"[ \t\u00a0\u200b\ufeff]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]*)*")
 _QUOTE = re.compile(r"[ \t]{0,3}>[ \t]?")
+_TIGHT_QUOTE = re.compile(r"[ \t]{0,3}>")
 _RUN = re.compile(r"(`{3,}|~{3,})")
 _LANGUAGE = re.compile(r"[\s{.]*([\w+#-]*)")
 _STATEMENT = re.compile(r"(?:async[ \t]+def|def|class|import|from)[ \t]+\w|@\w")
@@ -245,9 +246,9 @@ def _block(text: str, fence: _Fence, opening: _Opening, fences: list[_Fence], en
         body += closing.before
     quotes = fence.before.count(">")
     if quotes:
-        lines = body.split("\n")
+        lines, mark = body.split("\n"), _QUOTE if fence.before[-1:].isspace() else _TIGHT_QUOTE
         for _ in range(min(quotes, 4)):
-            lines = [_QUOTE.sub("", line, count=1) for line in lines]
+            lines = [mark.sub("", line, count=1) for line in lines]
         body = "\n".join(lines)
     elif fence.own and (indent := len(fence.before.strip(_INVISIBLE[3:]))):
         body = re.sub(rf"^[ \t]{{1,{min(indent, 100)}}}", "", body, flags=re.MULTILINE)

@@ -50,7 +50,8 @@ class Head(NamedTuple):
         before: its imports and helpers, which an answer gets that defines the function itself.
         names: what `before` defines.
         open: the function asked for, up to where it goes on; None where it does not end the prompt's code.
-        indent: the white space before each line of that function.
+        name: of the function that goes on there.
+        indent: the white space before each line of it.
         commented: classes that the prompt shows as comments, as LeetCode does, by name.
     """
 
@@ -58,6 +59,7 @@ class Head(NamedTuple):
     before: str
     names: frozenset[str]
     open: str | None
+    name: str
     indent: str
     commented: dict[str, str]
 
@@ -144,9 +146,9 @@ def _head(found: list[_Statement], name: str, commented: dict[str, str], reader:
     asked = max((n for n, s in enumerate(found) if s.asked), default=None)
     before = [s for n, s in enumerate(found) if not s.asked and (asked is None or n < asked or not _uses(s.node, name))]
     names = frozenset[str]().union(*(defined_names(s.node) for s in before))
-    text, indent = _goes_on(found[asked]) if asked is not None and asked == len(found) - 1 else (None, "")
+    goes_on = _goes_on(found[asked]) if asked is not None and asked == len(found) - 1 else (None, "", "")
     whole, helpers = (_by_itself(part, commented, reader) for part in (found, before))
-    return Head(whole, helpers, names, text, indent, commented)
+    return Head(whole, helpers, names, *goes_on, commented)
 
 
 def _uses(node: ast.stmt, name: str) -> bool:
@@ -163,21 +165,21 @@ def _by_itself(statements: list[_Statement], commented: dict[str, str], reader: 
     return placed("\n".join(front), code, reader)[0]
 
 
-def _goes_on(statement: _Statement) -> tuple[str | None, str]:
-    """A function without a body of its own up to where that would begin, and the body's indent."""
+def _goes_on(statement: _Statement) -> tuple[str | None, str, str]:
+    """A function without a body of its own up to where that would begin, its name, and the body's indent."""
     node, first = statement.node, statement_lines(statement.node)[0]
     while isinstance(node, ast.ClassDef):
         node = node.body[-1]
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return None, ""
+        return None, "", ""
     lines = statement.text.split("\n")
     begin = node.body[0].lineno - first
     indent = lines[begin][: len(lines[begin]) - len(lines[begin].lstrip())]
     stubs = [n for n in node.body if _is_stub(n)]
     if node.body[0].lineno == node.lineno or not all(n in stubs or _goes_before(n) for n in node.body):
-        return None, ""
+        return None, "", ""
     end = stubs[0].lineno - first if stubs else len(lines)
-    return "\n".join(lines[:end]) + "\n", indent
+    return "\n".join(lines[:end]) + "\n", node.name, indent
 
 
 def _goes_before(node: ast.stmt) -> bool:

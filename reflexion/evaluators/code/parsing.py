@@ -25,7 +25,7 @@ __all__ = [
     "statements_in",
 ]
 
-WORK = 25_000
+WORK = 20_000
 """Microseconds that parsing for one reply may take at worst; on usual code it takes a quarter of that."""
 _PRICES = {
     "\n": 4.8,

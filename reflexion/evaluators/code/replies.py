@@ -43,6 +43,7 @@ _SPECIAL = r"<\|[a-zA-Z_\uff5c\u2581]{2,30}\|>|<\uff5c[^<>\n]{2,40}\uff5c>|</s>|
 _END_TOKENS = re.compile(rf"(?:{_SPECIAL})[ \t]*(?=\n|\Z)")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _METHOD = re.compile(r"\w+(?:\(\))?\.(\w+)$")
+_INDENTED = re.compile(r"^[ \t]+\S", re.MULTILINE)
 _BODY = re.compile(r"^[ \t]*(?:return|yield|raise)\b", re.MULTILINE)
 _PROGRAM = re.compile(r"^[ \t]*(?:import|from|def|class|for|while|if|with|print\(|\w[\w, \t]*=)", re.MULTILINE)
 
@@ -96,7 +97,7 @@ def extract_solution(reply: str, prompt: str = "", entry_point: str | None = Non
         # A method without its class: it becomes one, behind the answer's own lines.
         own = f"{_ended(own)}\n\nclass {name}:\n    {method[1]} = {method[1]}\n"
         return _completed(own, 0, name, head, reader)
-    joined = _continued(text, method[1] if method else name, head, reader) if head is not None else None
+    joined = _continued(text, head, reader) if head is not None else None
     if head is not None and joined is not None:
         return _completed(joined, (head.open or "").count("\n"), name, head, reader)
     return _completed(_likeliest(text, reader), 0, name, head, reader)
@@ -289,26 +290,30 @@ def _helping(code: str, lacking: set[str], known: set[str], reader: Reader) -> s
     return "\n".join(kept) + "\n" if kept else ""
 
 
-def _continued(text: _Readings, name: str, head: Head, reader: Reader) -> str | None:
+def _continued(text: _Readings, head: Head, reader: Reader) -> str | None:
     """The prompt's function with a reply that is its body; None where it is none."""
     if head.open is None:
         return None
     for reading in text:
         blocks = [b.body for b in reading.python]
         blocks = [*(b for b in reversed(blocks) if _BODY.search(b)), *(b for b in blocks if not _BODY.search(b))]
-        indented = re.search(r"^[ \t]+\S", reading.text, re.MULTILINE)
-        bare = [
-            reading.text,
-            *([reading.text[indented.start() :]] if indented is not None and indented.start() else []),
-        ]
+        bare = [reading.text, *_after_prose(reading.text)]
         spans = [span for span in inline_spans(reading.prose) if _BODY.match(span)]
         for body in [*(blocks[:_MOST_BODIES] or bare), *spans[-1:]]:
             if len(body) > _LONGEST_BODY:
                 continue
-            joined = _joined(body, name, head.open, head.indent, reader)
+            joined = _joined(body, head.name, head.open, head.indent, reader)
             if joined is not None:
                 return joined
     return None
+
+
+def _after_prose(text: str) -> list[str]:
+    """What is indented in a text, and all that follows, where it begins with prose."""
+    indented = _INDENTED.search(text)
+    before = text[: indented.start()] if indented is not None else ""
+    said = [line for line in before.split("\n") if line.strip()]
+    return [text[len(before) :]] if said and not any(map(is_code_like, said)) else []
 
 
 def _joined(body: str, name: str, start: str, indent: str, reader: Reader) -> str | None:
