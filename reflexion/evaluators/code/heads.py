@@ -27,6 +27,8 @@ __all__ = ["Head", "prompt_code", "read_head"]
 
 _KEPT = 1024
 """Prompts whose code is remembered: each is read again by every trial."""
+_MOST_STATEMENTS = 300
+"""Statements read of one piece of a prompt's code."""
 _MOST_HEADERS = 200
 """Heads of functions and classes that one prompt is repaired in."""
 _LONGEST_HEADER = 30
@@ -97,7 +99,7 @@ def read_head(prompt: str, entry_point: str | None) -> Head | None:
     text = prompt[-_LONGEST:].replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     blocks = [b.body for b in scan(text, reader).blocks if is_python(b.lang) or not b.lang]
     found = _statements(blocks, name, reader)
-    for shown in (text, set_off(text)):
+    for shown in dict.fromkeys((text, set_off(text))):
         if not any(s.asked for s in found):
             repaired = shown if reader.reads(shown) else _with_bodies(shown)
             bare = _statements(in_bare_text(repaired, reader), name, reader)
@@ -117,7 +119,7 @@ def _statements(pieces: list[str], name: str, reader: Reader) -> list[_Statement
         else:
             continue
         lines, end = code.split("\n"), 0
-        for node in tree.body:
+        for node in tree.body[:_MOST_STATEMENTS]:
             first, last = statement_lines(node)
             if first > end and _is_definition(node, name, known):
                 end = last

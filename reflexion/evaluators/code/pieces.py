@@ -18,6 +18,8 @@ _MOST_RUNS = 32
 """Pieces of code looked for in one text without fences."""
 _MOST_CUTS = 4
 """Ends tried for one of them."""
+_MOST_TICKS = 400
+"""Backticks in prose that are looked at."""
 _MOST_VALUES = 3
 """Places tried as the begin of a JSON value."""
 _LONGEST_DISGUISED = 40_000
@@ -64,7 +66,7 @@ _NUMBER = re.compile(r"^[ \t]*\d{1,4}(?:[.:|)]|[ \t]*\|)?(?: |\t|$)")
 _JSON = re.compile(r"^[ \t]*[{\[\"]", re.MULTILINE)
 _WORDS = re.compile(r"\w\s+\w|\(")
 _REGION = re.compile(r"^[ \t]+\S[^\n]*(?:\n(?:[ \t]+[^\n]*|(?=\n|\Z)))*", re.MULTILINE)
-_SPAN = re.compile(r"(?<!`)(`{1,2})(?!`)([^`]+)\1(?!`)")
+_TICKS = re.compile(r"(`+)")
 
 
 def in_bare_text(text: str, reader: Reader, *, cut: bool = False) -> list[str]:
@@ -97,8 +99,8 @@ def in_bare_text(text: str, reader: Reader, *, cut: bool = False) -> list[str]:
 
 def _run(text: str, reader: Reader, cut: bool) -> tuple[str, int]:
     """The code with which a text begins, and how many characters of the text are dealt with by that."""
-    if reader.reads(text):
-        return text, len(text)
+    if reader.error_line(text) is None:
+        return text, len(text)  # it is whole, or too much to read
     lines = text.split("\n")
     for _ in range(_MOST_CUTS):
         code = "\n".join(lines)
@@ -172,7 +174,9 @@ def _without_words(code: str, tree: ast.Module) -> str:
 
 def inline_spans(text: str) -> list[str]:
     """What stands between single or double backticks."""
-    return [match[2].strip() + "\n" for match in _SPAN.finditer(text)]
+    parts = _TICKS.split(text, maxsplit=_MOST_TICKS) if "`" in text else []
+    marks = range(1, len(parts) - 2, 2)
+    return [parts[n + 1].strip() + "\n" for n in marks if len(parts[n]) < 3 and parts[n] == parts[n + 2]]
 
 
 def in_json(text: str) -> list[str]:
