@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reflexion.evaluators.code.parsing import BUILTINS, Reader, definitions
+from reflexion.evaluators.code.supplied import TYPING
 
 __all__ = ["dedented", "disguises", "in_bare_text", "in_json", "inline_spans", "is_code_like", "set_off"]
 
@@ -59,7 +60,8 @@ _PLAIN = {
 """Marks that word processors and keyboards put in the place of ASCII's."""
 _MAGIC = re.compile(r"^[%!][^\n]*", re.MULTILINE)
 _TAG = re.compile(
-    r"</?(?:code|pre|python|answer|solution|final|tt)(?:[ \t][^<>\n]{0,80})?>|\[/?(?:PYTHON|CODE|ANSWER)\]"
+    r"</?(?:code|pre|python|answer|solution|final|tt)(?:[ \t][^<>\n]{0,80})?>"
+    r"|\[/?(?:PYTHON|CODE|ANSWER|SOLUTION|BEGIN|DONE|END)\]"
 )
 _PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.|In \[\d+\]:|\.\.\.:)(?: |$)")
 _NUMBER = re.compile(r"^[ \t]*\d{1,4}(?:[.:|)]|[ \t]*\|)?(?: |\t|$)")
@@ -80,6 +82,8 @@ def in_bare_text(text: str, reader: Reader, *, cut: bool = False) -> list[str]:
         reader: of the reply.
         cut: whether the last statement, if it is no Python, may be shortened to the lines that are.
     """
+    if not text.strip():
+        return []
     tree = reader.tree(text)
     if tree is not None:
         return [_without_words(text, tree)]
@@ -157,19 +161,23 @@ def _indent(line: str) -> int:
 
 
 def _without_words(code: str, tree: ast.Module) -> str:
-    """Code without statements that are a word of prose: `Explanation`, or `Note: recursive`."""
-    known: set[str] | None = None
-    lines: list[str] | None = None
-    for node in tree.body:
-        match node:
-            case ast.Expr(value=ast.Name(id=word)) | ast.AnnAssign(annotation=ast.Name(id=word), value=None):
-                known = definitions(tree) if known is None else known
-                if word not in known and word not in BUILTINS:
-                    lines = code.split("\n") if lines is None else lines
-                    lines[node.lineno - 1] = ""
-            case _:
-                pass
-    return code if lines is None else "\n".join(lines)
+    """Code without statements that are words of prose: `Explanation`, `[DONE]`, `Complexity: O(n)`."""
+    said = [n for n in tree.body if isinstance(n, ast.Expr | ast.AnnAssign)]
+    known = definitions(tree) | BUILTINS if said else set[str]()
+    lines = code.split("\n") if said else []
+    for node in said:
+        if _is_prose(node, known):
+            lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+    return "\n".join(lines) if said else code
+
+
+def _is_prose(node: ast.Expr | ast.AnnAssign, known: set[str]) -> bool:
+    match node:
+        case ast.AnnAssign(value=None, annotation=said) | ast.Expr(value=ast.Name() | ast.List() | ast.Tuple() as said):
+            names = {n.id for n in ast.walk(said) if isinstance(n, ast.Name)}
+            return bool(names) and not names & (known | TYPING)
+        case _:
+            return False
 
 
 def inline_spans(text: str) -> list[str]:

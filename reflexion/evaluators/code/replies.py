@@ -297,9 +297,9 @@ def _continued(text: _Readings, head: Head, reader: Reader) -> str | None:
     for reading in text:
         blocks = [b.body for b in reading.python]
         blocks = [*(b for b in reversed(blocks) if _BODY.search(b)), *(b for b in blocks if not _BODY.search(b))]
-        bare = [reading.text, *_after_prose(reading.text)]
+        bare = [reading.prose, *_after_prose(reading.prose)]
         spans = [span for span in inline_spans(reading.prose) if _BODY.match(span)]
-        for body in [*(blocks[:_MOST_BODIES] or bare), *spans[-1:]]:
+        for body in [*blocks[:_MOST_BODIES], *bare, *spans[-1:]]:
             if len(body) > _LONGEST_BODY:
                 continue
             joined = _joined(body, head.name, head.open, head.indent, reader)

@@ -57,7 +57,9 @@ def supplied_imports(lacking: set[str], code: str, *, leetcode: bool = False) ->
         leetcode: whether the code is written for LeetCode, whose runtime supplies more.
     """
     typed = sorted(lacking & TYPING)
-    lines = [f"from typing import {', '.join(typed)}"] if typed else []
+    lines = ["import typing"] if "typing" in lacking else []
+    if typed:
+        lines.append(f"from typing import {', '.join(typed)}")
     if not leetcode:
         return lines
     runtime = _runtime()

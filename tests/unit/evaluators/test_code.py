@@ -43,6 +43,13 @@ FORMS: dict[str, list[str]] = {
         f"python\n{RIGHT}",
         "Code:\n\n" + "".join(f"    {line}\n" for line in RIGHT.splitlines()) + "\nGood luck.\n",
     ],
+    "bare, with marks of prompts": [
+        f"{RIGHT}```\nUse:\n```python\nclamp(1, 2, 3)\n```\n",
+        f"{RIGHT}```\nThat's how.\n",
+        f"{RIGHT}[DONE]\n",
+        f"[BEGIN]\n{RIGHT}[DONE]\n\nYou are an expert",
+        f"Yes, sure\n\n{RIGHT}\nComplexity: O(n)\n",
+    ],
     "examples of use": [
         fenced(RIGHT) + "Use:\n" + fenced("print(clamp(1, 2, 4))\n"),
         fenced(RIGHT) + "gives\n" + fenced("2\n", ""),
