@@ -44,6 +44,9 @@ _END_TOKENS = re.compile(rf"(?:{_SPECIAL})[ \t]*(?=\n|\Z)")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _METHOD = re.compile(r"\w+(?:\(\))?\.(\w+)$")
 _INDENTED = re.compile(r"^[ \t]+\S", re.MULTILINE)
+_HEADER = re.compile(
+    r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^([^\W\d]\w*)[ \t]*(?::[^=\n]+)?=(?!=)", re.MULTILINE
+)
 _BODY = re.compile(r"^[ \t]*(?:return|yield|raise)\b", re.MULTILINE)
 _PROGRAM = re.compile(r"^[ \t]*(?:import|from|def|class|for|while|if|with|print\(|\w[\w, \t]*=)", re.MULTILINE)
 
@@ -206,17 +209,13 @@ def _in_block(block: Block, reader: Reader, cut: bool) -> list[str]:
 
 def _chosen(pieces: list[str], name: str, reader: Reader) -> int | None:
     """The index of the last piece that defines a name, be it no Python; an import counts where nothing else does."""
-    header = re.compile(
-        rf"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+{re.escape(name)}\b|^{re.escape(name)}[ \t]*(?::[^=\n]+)?=(?!=)",
-        re.MULTILINE,
-    )
     imported: int | None = None
     for index in range(len(pieces) - 1, max(-1, len(pieces) - 1 - _MOST_PIECES), -1):
         if name not in pieces[index]:
             continue
         tree = reader.tree(pieces[index])
         if tree is None:
-            if header.search(pieces[index]):
+            if any(name in match.groups() for match in _HEADER.finditer(pieces[index])):
                 return index
         elif name in definitions(tree, imported=False) or _alias(tree, name) is not None:
             return index
