@@ -8,19 +8,103 @@ what equals nothing. Where the record has a solution of its own, that one must p
 from __future__ import annotations
 
 import builtins
+import time
+from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol, cast
 
 from reflexion.evaluators.sandbox.model import Job, Report
 from reflexion.evaluators.sandbox.plan import TestPlan
 from reflexion.types import Problem
 
-__all__ = ["own_solution", "prove"]
+__all__ = ["PROVED_AT_MOST", "PROVING_SECONDS", "Proofs", "Refusal", "own_solution", "prove"]
+
+PROVED_AT_MOST = 2000
+"""Problems of a run that are proved before its first call; of larger ones an even sample."""
+PROVING_SECONDS = 60.0
+"""Seconds that proving may take; what is left then is not proved."""
 
 _OWN = ("own_solution", "canonical_solution", "code", "solution", "solution_code", "reference_solution")
 """Names under which records keep a solution of their own, in `metadata`."""
 
 Run = Callable[[Job], Report]
+
+
+class Provable(Protocol):
+    """An evaluator that has to run a problem's tests to say whether they can judge."""
+
+    def check(self, problem: Problem) -> str | None:
+        """Why the problem cannot be judged, or None."""
+        ...
+
+    def leave_unproved(self, problem: Problem) -> None:
+        """Judge this problem although nobody has made sure that its tests can."""
+        ...
+
+
+class Refusal(NamedTuple):
+    """A problem that cannot be judged."""
+
+    where: str
+    problem: Problem
+    reason: str
+
+
+class Proofs:
+    """Proves the problems of a run side by side, within a budget.
+
+    Args:
+        total: problems of the run, as far as known; an even sample of more than `PROVED_AT_MOST` is proved.
+        workers: problems at a time.
+    """
+
+    def __init__(self, total: int, workers: int) -> None:
+        self._stride = max(1, -(-total // PROVED_AT_MOST))
+        self._workers = workers
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: deque[tuple[str, Problem, Future[str | None]]] = deque()
+        self._began = time.monotonic()
+        self._seen = 0
+        self.refused: list[Refusal] = []
+        self.left = 0
+        """Problems that were not proved."""
+
+    def add(self, where: str, problem: Problem, evaluator: Provable) -> None:
+        """Prove a problem, if it is of the sample and time is left."""
+        self._seen += 1
+        if (self._seen - 1) % self._stride or time.monotonic() - self._began > PROVING_SECONDS:
+            evaluator.leave_unproved(problem)
+            self.left += 1
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="proof")
+        self._waiting.append((where, problem, self._pool.submit(evaluator.check, problem)))
+        while len(self._waiting) > 8 * self._workers:
+            self._take()
+
+    def _take(self) -> None:
+        where, problem, proof = self._waiting.popleft()
+        reason = proof.result()
+        if reason is not None:
+            self.refused.append(Refusal(where, problem, reason))
+
+    def finish(self) -> None:
+        """Wait for the proofs under way."""
+        while self._waiting:
+            self._take()
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    @property
+    def note(self) -> str | None:
+        """What is said of problems that were not proved."""
+        if not self.left:
+            return None
+        return (
+            f"{self._seen - self.left:,} of {self._seen:,} problems with tests were proved able to judge before the "
+            f"run (an even sample, {PROVING_SECONDS:g} s at most); verdicts on the others are counted as unproven"
+        )
 
 
 def own_solution(problem: Problem) -> str | None:
@@ -83,11 +167,26 @@ def _stub(plan: TestPlan, body: str) -> str:
             lines.append(f"class {name}:")
             lines.append(f"    def __init__(self, *args, **kwargs):\n        {first}")
             if first == "pass":
-                lines.append(f"    def __getattr__(self, name):\n        return _any")
+                lines.append("    def __getattr__(self, name):\n        return _any")
         else:
             lines.append(f"def {name}(*args, **kwargs):\n    {body}")
     lines.append(f"def _any(*args, **kwargs):\n    {body}")
     return "\n".join(lines) + "\n"
+
+
+_ABSENT = (
+    "the tests cannot be run in the sandbox: {}; if the package is installed, let the sandbox see it: "
+    "--sandbox-packages NAME"
+)
+_TESTS_TO_BLAME = {
+    "ModuleNotFoundError": _ABSENT,
+    "ImportError": _ABSENT,
+    "NotUsed": "the tests never use the solution, so any answer would pass",
+    "NameError": "the tests cannot be run: {}",
+    "SyntaxError": "the tests cannot be run: {}",
+    "IndentationError": "the tests cannot be run: {}",
+}
+"""Failures of tests against a solution that does nothing which say that the tests themselves are at fault."""
 
 
 def _broken(report: Report) -> str | None:
@@ -95,22 +194,13 @@ def _broken(report: Report) -> str | None:
     outcomes = [o for o in (report.hidden, *report.visible) if o is not None]
     for outcome in outcomes:
         failure = outcome.failure
-        if failure is None or failure.origin != "test":
-            continue
-        if failure.kind in ("ModuleNotFoundError", "ImportError"):
-            return (
-                f"the tests cannot be run in the sandbox: {failure.message}; if the package is installed, let the "
-                "sandbox see it: --sandbox-packages NAME"
-            )
-        if failure.kind == "NotUsed":
-            return "the tests never use the solution, so any answer would pass"
-        if failure.kind in ("NameError", "SyntaxError", "IndentationError"):
-            return f"the tests cannot be run: {failure.message}"
-    if report.ended is not None and not outcomes:
+        if failure is not None and failure.origin == "test" and failure.kind in _TESTS_TO_BLAME:
+            return _TESTS_TO_BLAME[failure.kind].format(failure.message.replace("{", "").replace("}", ""))
+    if outcomes or (report.load is not None and report.ended is None):
+        return None
+    if report.ended is not None and report.ended.kind == "Timeout":
         return f"the tests do not come to their end, whatever the solution does: {report.ended.message}"
-    if report.load is None and not outcomes:
-        return "the tests end the process that runs them"
-    return None
+    return "the tests end the process that runs them" + (f" ({report.ended.message})" if report.ended else "")
 
 
 def _own_fails(report: Report) -> str:

@@ -6,6 +6,7 @@ visible ones are what feedback may show. When there are only visible ones, they 
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import platform
 import re
@@ -93,8 +94,21 @@ class PythonTests(BaseEvaluator):
             _PROVED[key] = reason
         return _PROVED[key]
 
+    async def _proof(self, problem: Problem) -> str | None:
+        """As `_proved`, beside the event loop, for a problem that nobody has checked before."""
+        key = self._proof_key(problem)
+        if key in _PROVED or key in _UNPROVED:
+            return _PROVED.get(key)
+        return await asyncio.to_thread(self._proved, problem)
+
+    def leave_unproved(self, problem: Problem) -> None:
+        """Judge this problem although nobody has made sure that its tests can; its verdicts say so."""
+        if len(_UNPROVED) >= _REMEMBERED:
+            _UNPROVED.clear()
+        _UNPROVED.add(self._proof_key(problem))
+
     def _proof_key(self, problem: Problem) -> tuple[Any, ...]:
-        return problem.digest, self._timeout, self._packages
+        return problem.digest, own_solution(problem), self._timeout, self._packages
 
     def _job(self, problem: Problem, code: str) -> Job:
         from reflexion.evaluators.sandbox.model import Job
@@ -126,8 +140,9 @@ class PythonTests(BaseEvaluator):
         from reflexion.evaluators.sandbox import shared_sandbox
 
         job = self._job(problem, extract_code(trial.answer, problem.prompt, problem.entry_point))
-        if job.plan.refusal is not None:
-            raise DatasetError(f"problem {problem.id!r} cannot be judged by {self.name!r}: {job.plan.refusal}")
+        reason = job.plan.refusal or await self._proof(problem)
+        if reason is not None:
+            raise DatasetError(f"problem {problem.id!r} cannot be judged by {self.name!r}: {reason}")
         retested = False
         try:
             sandbox = shared_sandbox(self._packages)
@@ -142,7 +157,7 @@ class PythonTests(BaseEvaluator):
         except OSError as exc:
             raise PermanentError(f"the sandbox cannot be started: {exc}") from exc
         verdict = self._verdict(job, report)
-        if self._proof_key(problem) not in _PROVED:
+        if self._proof_key(problem) in _UNPROVED:
             verdict = verdict.model_copy(update={"details": {**verdict.details, "unproven": True}})
         if not retested:
             return verdict
@@ -206,9 +221,11 @@ class PythonTests(BaseEvaluator):
 
 _RULES = 2
 """Raised whenever the same code and tests may get another verdict than before."""
-_REMEMBERED = 100_000
+_REMEMBERED = 1_000_000
 _PROVED: dict[tuple[Any, ...], str | None] = {}
-"""Why a problem's tests cannot judge, by its content."""
+"""Why a problem's tests cannot judge, by its content; None: they can."""
+_UNPROVED: set[tuple[Any, ...]] = set()
+"""Problems that are judged without proof, by their content."""
 
 
 def _starved(report: Report, wall: float) -> bool:

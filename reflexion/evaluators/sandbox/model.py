@@ -64,10 +64,10 @@ class Job:
             self.tests,
             self.visible,
             self.entry_point,
-            self.prelude,
-            self.prompt,
-            self.own_solution,
-            self.packages,
+            prelude=self.prelude,
+            prompt=self.prompt,
+            own_solution=self.own_solution,
+            packages=self.packages,
         )
 
 

@@ -8,26 +8,30 @@ surroundings the tests set up. Tests that cannot judge are refused here, with th
 from __future__ import annotations
 
 import ast
-import importlib
-import importlib.util
 import re
-import symtable
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
+
+from reflexion.evaluators.sandbox.syntax import (
+    base_name,
+    definitions,
+    global_names,
+    importable,
+    library_names,
+    mentioned,
+    methods,
+    required,
+    says_something,
+)
 
 __all__ = ["PROGRAM", "TestPlan", "make_test_plan"]
 
 PROGRAM = "__main__"
 """The entry point of a problem that asks for a whole program, which reads its input and writes its output."""
 
-_LIBRARY = (
-    "typing", "collections", "math", "itertools", "functools", "heapq", "bisect", "re", "string", "random", "datetime",
-    "decimal", "fractions", "copy", "json", "operator", "statistics", "cmath",
-)  # fmt: skip
-"""Modules whose names tests may take for granted, in the order in which a name is looked for."""
 _CANDIDATES = frozenset({"candidate", "solution", "fn", "func", "function", "sol", "f", "func_to_test"})
 _SOLUTION_MODULES = frozenset(
     {"solution", "main", "__main__", "answer", "submission", "your_module", "your_code", "task"}
@@ -91,6 +95,7 @@ def make_test_plan(
     tests: str | None,
     visible: tuple[str, ...],
     entry_point: str | None,
+    *,
     prelude: str = "",
     prompt: str | None = None,
     own_solution: str | None = None,
@@ -110,7 +115,15 @@ def make_test_plan(
     tests = _unlisted(tests)
     visible = tuple(each for test in visible for each in _listed(test))
     try:
-        reading = _Reading(tests or "", visible, entry_point, prelude, prompt, own_solution, packages)
+        reading = _Reading(
+            tests or "",
+            visible,
+            entry_point,
+            prelude=prelude,
+            prompt=prompt,
+            own_solution=own_solution,
+            packages=packages,
+        )
     except _RefusedError as exc:
         return TestPlan(tests=tests, visible=visible, refusal=str(exc))
     return reading.plan(tests, visible)
@@ -122,7 +135,7 @@ class _RefusedError(Exception):
 
 def _strings_in(text: str) -> list[str] | None:
     """The strings of a text that is the literal of a list, or None."""
-    if not text.lstrip()[:1] in ("[", "("):
+    if text.lstrip()[:1] not in ("[", "("):
         return None
     try:
         value = ast.literal_eval(text.strip())
@@ -163,6 +176,7 @@ class _Reading:
         tests: str,
         visible: tuple[str, ...],
         entry_point: str | None,
+        *,
         prelude: str,
         prompt: str | None,
         own_solution: str | None,
@@ -179,10 +193,10 @@ class _Reading:
         for number, test in enumerate(visible, 1):
             self.trees.append(_parsed(f"'visible_tests', item {number},", test))
         self.nodes = [node for tree in self.trees for node in ast.walk(tree)]
-        self.prelude_functions, self.prelude_classes = _definitions(prelude)
-        self.own = frozenset[str]().union(*_definitions(own_solution or ""))
-        self.used, self.defined = _global_names([tests, *visible])
-        self.words = _words(self.nodes)
+        self.prelude_functions, self.prelude_classes = definitions(prelude)
+        self.own = frozenset[str]().union(*definitions(own_solution or ""))
+        self.used, self.defined = global_names([tests, *visible])
+        self.words = mentioned(self.nodes)
         self._refuse_what_says_nothing()
         self.modules, imported = self._imports()
         self.units = tuple(self._units())
@@ -275,7 +289,7 @@ class _Reading:
             return name, None
         if self.prompt and not _class_like(name) and self._is_announced(name):
             return None  # the prompt may ask for a function of this name
-        return _library_names().get(name)
+        return library_names().get(name)
 
     # --- what has to be called -----------------------------------------------------------------------------------
 
@@ -285,10 +299,10 @@ class _Reading:
         for node in self.tree.body:
             if isinstance(node, ast.ClassDef):
                 if node.name in cases:
-                    if _methods(node) or any(_base_name(b) in cases for b in node.bases):
+                    if methods(node) or any(base_name(b) in cases for b in node.bases):
                         yield "unittest", node.name
-                elif node.name.startswith("Test") and _methods(node) and node.name not in references:
-                    yield "class", node.name, [m.name for m in _methods(node)]
+                elif node.name.startswith("Test") and methods(node) and node.name not in references:
+                    yield "class", node.name, [m.name for m in methods(node)]
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in references:
                 unit = self._function_unit(node)
                 if unit is not None:
@@ -299,24 +313,24 @@ class _Reading:
         found: set[str] = set()
         for node in self.tree.body:
             if isinstance(node, ast.ClassDef) and any(
-                (_base_name(b) or "").endswith("TestCase") or _base_name(b) in found for b in node.bases
+                (base_name(b) or "").endswith("TestCase") or base_name(b) in found for b in node.bases
             ):
                 found.add(node.name)
         return found
 
     def _function_unit(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Any, ...] | None:
-        required = _required(node)
-        asserts = _says_something(list(ast.walk(node)))
-        if node.name.startswith("test") or (not required and asserts):
-            if required and not any("parametrize" in ast.dump(d) for d in node.decorator_list):
-                if len(required) == 1 and required[0] in _CANDIDATES:
+        needed = required(node)
+        asserts = says_something(list(ast.walk(node)))
+        if node.name.startswith("test") or (not needed and asserts):
+            if needed and not any("parametrize" in ast.dump(d) for d in node.decorator_list):
+                if len(needed) == 1 and needed[0] in _CANDIDATES:
                     return self._check_unit(node.name)
                 raise _RefusedError(
-                    f"the test function {node.name!r} needs {required[0]!r}, a fixture of pytest, which the sandbox "
+                    f"the test function {node.name!r} needs {needed[0]!r}, a fixture of pytest, which the sandbox "
                     "does not have; call it with a value in the tests"
                 )
             return "function", node.name
-        if len(required) == 1 and asserts and (node.name.startswith("check") or required[0] in _CANDIDATES):
+        if len(needed) == 1 and asserts and (node.name.startswith("check") or needed[0] in _CANDIDATES):
             return self._check_unit(node.name)
         return None
 
@@ -329,7 +343,7 @@ class _Reading:
         if not self.tree.body and len(self.trees) == 1:
             raise _RefusedError("field 'tests' holds no code, only comments or white space")
         for tree in self.trees:
-            if tree.body and not _says_something(list(ast.walk(tree))):
+            if tree.body and not says_something(list(ast.walk(tree))):
                 compares = any(isinstance(n, ast.Expr) and isinstance(n.value, ast.Compare) for n in tree.body)
                 hint = "; write assert before each comparison" if compares else "; write asserts that call the solution"
                 raise _RefusedError(f"the tests assert nothing, so that any answer would pass{hint}")
@@ -379,7 +393,7 @@ class _Reading:
             parts = text.split(".")
             for end in range(len(parts) - 1, 0, -1):
                 name = ".".join(parts[:end])
-                if parts[0] in sys.stdlib_module_names and _importable(name):
+                if parts[0] in sys.stdlib_module_names and importable(name):
                     found.setdefault(name)
                     break
         return [name for name in found if name != PROGRAM and not name.startswith("unittest")]
@@ -420,108 +434,3 @@ class _Reading:
             if isinstance(node, ast.ExceptHandler) and node.type is not None:
                 found |= {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}
         return found
-
-
-def _definitions(code: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of functions and values, and of classes, that code defines at its top level."""
-    try:
-        body = ast.parse(code).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return frozenset(), frozenset()
-    classes = {n.name for n in body if isinstance(n, ast.ClassDef)}
-    names: set[str] = set()
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {a.asname or a.name.partition(".")[0] for a in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
-    return frozenset(names), frozenset(classes)
-
-
-def _global_names(sources: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Names that code reads from its module, and names that it gives its module."""
-    used: set[str] = set()
-    defined: set[str] = set()
-    for source in sources:
-        tables = [symtable.symtable(source, "<tests>", "exec")]
-        top = tables[0]
-        while tables:
-            table = tables.pop()
-            tables += table.get_children()
-            for symbol in table.get_symbols():
-                if table is top:
-                    if symbol.is_assigned() or symbol.is_imported():
-                        defined.add(symbol.get_name())
-                    if symbol.is_referenced():
-                        used.add(symbol.get_name())
-                elif symbol.is_global():
-                    used.add(symbol.get_name())
-                    if symbol.is_assigned():
-                        defined.add(symbol.get_name())
-    return used, defined
-
-
-def _words(nodes: Sequence[ast.AST]) -> set[str]:
-    """Every name, attribute and module that tests mention."""
-    words: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Name):
-            words.add(node.id)
-        elif isinstance(node, ast.Attribute):
-            words.add(node.attr)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            words |= {part for a in node.names for part in a.name.split(".")}
-            if isinstance(node, ast.ImportFrom) and node.module:
-                words |= set(node.module.split("."))
-    return words
-
-
-def _says_something(nodes: Sequence[ast.AST]) -> bool:
-    """Whether code can fail by what it finds: an assert, a raise, a call that asserts."""
-    for node in nodes:
-        if isinstance(node, ast.Assert | ast.Raise):
-            return True
-        if isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name.lower().startswith(("assert", "check", "verify", "fail", "expect", "raises", "exit", "_exit")):
-                return True
-    return False
-
-
-def _methods(node: ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return [n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.name.startswith("test")]
-
-
-def _base_name(node: ast.expr) -> str | None:
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
-
-
-def _required(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Parameters without a default."""
-    arguments = node.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    required = positional[: len(positional) - len(arguments.defaults)]
-    named = [a for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is None]
-    return [a.arg for a in (*required, *named)]
-
-
-@lru_cache(maxsize=1)
-def _library_names() -> dict[str, tuple[str, str | None]]:
-    found: dict[str, tuple[str, str | None]] = {}
-    for module in _LIBRARY:
-        owner = importlib.import_module(module)
-        for name in getattr(owner, "__all__", dir(owner)):
-            if not name.startswith("_") and len(name) > 1:
-                found.setdefault(name, (module, name))
-    return found
-
-
-@lru_cache(maxsize=512)
-def _importable(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError, AttributeError):
-        return False

@@ -54,7 +54,7 @@ def test_each_judge_has_its_own_evaluator() -> None:
         ("f1:", "colon"),
         ("exact:3", "no argument"),
         ("numeric:nan", "'nan'"),
-        ("python:fast", "in_process"),
+        ("python:fast", "takes no argument"),
         ("judge", "model"),
         ("judge:often", "'often'"),
         ("judge:0", "'0'"),

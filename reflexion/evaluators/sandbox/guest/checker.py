@@ -13,30 +13,29 @@ import functools
 import importlib
 import sys
 import types
-from collections.abc import Callable
 from typing import Any, cast
 
 from .channel import Channel, ChannelClosedError, MessageTooLargeError
+from .classes import BINARY, COMPARISONS, data_base
+from .errors import DecodeError, Refused
 from .judging import Interruption, compiled, run_units, run_visible
-from .link import Link, Refused
-from .mirrors import BINARY, COMPARISONS, Mirrored, data_base
+from .link import Link
+from .mirrors import Mirrored
 from .surroundings import Surroundings
-from .values import DecodeError, keep_order, library
+from .values import keep_order, library
 
 __all__ = ["check"]
 
 _OWN_MODULES = frozenset({"tests"})
 _TYPES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, type(None), object)
 _VALUES = {
-    ("collections", name): None for name in ("Counter", "OrderedDict", "defaultdict", "deque", "namedtuple")
-} | {
-    key: None
-    for key in (
-        ("fractions", "Fraction"), ("decimal", "Decimal"), ("datetime", "date"), ("datetime", "datetime"),
-        ("datetime", "time"), ("datetime", "timedelta"), ("datetime", "timezone"), ("uuid", "UUID"),
-        ("pathlib", "Path"), ("pathlib", "PosixPath"), ("pathlib", "PurePath"), ("pathlib", "PurePosixPath"),
-    )
-}  # fmt: skip
+    "collections": ("Counter", "OrderedDict", "defaultdict", "deque"),
+    "fractions": ("Fraction",),
+    "decimal": ("Decimal",),
+    "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
+    "uuid": ("UUID",),
+    "pathlib": ("Path", "PosixPath", "PurePath", "PurePosixPath"),
+}
 """Classes of the library that a solution may return as themselves: calling them carries out nothing else."""
 _READABLE = frozenset({"__name__", "__qualname__", "__doc__", "__module__", "__class__", "__dict__", "__len__"})
 _INSIDES = ("gi_", "cr_", "ag_", "tb_", "f_", "co_", "func_")
@@ -78,9 +77,7 @@ class CheckerLink(Link):
             "input": surroundings.read_input,
             "stdin": surroundings.read_stdin,
         }
-        for name in ("subclass", "iter", "len", "item", "in"):
-            del self.operations[name]
-        self.operations |= {"iter": iter, "len": len, "item": self._item, "in": lambda thing, item: item in thing}
+        del self.operations["subclass"]
 
     # --- what the solution may do for itself, and what it may not ------------------------------------------------
 
@@ -115,20 +112,19 @@ class CheckerLink(Link):
 
     def library_value(self, module: str, name: str, number: int) -> Any:
         found = self._lent.get((module, name))
-        if found is None and (module, name) in _VALUES:
-            found = library(module, name)
-        if found is None and (kind := library(module, name)) is not None:
-            if isinstance(kind, type) and issubclass(kind, BaseException):
-                found = kind
+        if found is None:
+            known = library(module, name)
+            if name in _VALUES.get(module, ()) or (isinstance(known, type) and issubclass(known, BaseException)):
+                found = known
         return self.stand_in(number) if found is None else found
 
     def lent(self, module: str, name: str, value: Any) -> None:
         self._lent[module, name] = value
 
-    def _library_data(self, module: str, name: str, data: Any) -> Any:
+    def library_data(self, module: str, name: str, data: Any) -> Any:
         if module.partition(".")[0] in ("unittest", "doctest"):
             return self.decode(data)
-        return super()._library_data(module, name, data)
+        return super().library_data(module, name, data)
 
     def library_module(self, name: str) -> Any:
         raise DecodeError(f"no module {name}")
@@ -136,14 +132,11 @@ class CheckerLink(Link):
     def do_get(self, thing: Any, name: str) -> Any:
         """Read an attribute of an object of the tests; what leads to the tests themselves is not to be had."""
         hidden = name.startswith("__") and name not in _READABLE
-        if hidden or name.startswith(_INSIDES) or not isinstance(name, str):
+        if hidden or name.startswith(_INSIDES):
             raise AttributeError(name)
         if name == "__dict__" and isinstance(thing, type | types.FunctionType | types.ModuleType | types.MethodType):
             raise AttributeError(name)
         return getattr(thing, name)
-
-    def _item(self, thing: Any, key: Any) -> Any:
-        return thing[key]
 
     # --- messages ------------------------------------------------------------------------------------------------
 
@@ -300,7 +293,7 @@ def _prelude(code: str) -> dict[str, Any]:
     for statement in ast.parse(code).body:
         try:
             exec(compile(ast.Module([statement], []), "<prompt>", "exec", dont_inherit=True), names)  # noqa: S102
-        except Exception:  # noqa: BLE001 - the dataset's code may need what only a solution has
+        except Exception:  # noqa: BLE001, S112 - the dataset's code may need what only a solution has
             continue
     return {k: v for k, v in names.items() if not k.startswith("__")}
 

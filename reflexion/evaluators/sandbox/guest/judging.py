@@ -191,13 +191,13 @@ def _first_failure() -> Any:
     class FirstFailure(unittest.TestResult):
         failure: BaseException | None = None
 
-        def addError(self, test: Any, err: Any) -> None:  # noqa: N802 - unittest's name
+        def addError(self, test: Any, err: Any) -> None:
             self._note(err)
 
-        def addFailure(self, test: Any, err: Any) -> None:  # noqa: N802 - unittest's name
+        def addFailure(self, test: Any, err: Any) -> None:
             self._note(err)
 
-        def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802 - unittest's name
+        def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
             if err is not None:
                 self._note(err)
 

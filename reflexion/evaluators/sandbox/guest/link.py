@@ -7,7 +7,6 @@ the tests, in the tests' process. A message may be answered by a request back, f
 
 from __future__ import annotations
 
-import copy
 import enum
 import sys
 import threading
@@ -16,18 +15,17 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from .channel import Channel
-from .mirrors import BINARY, OPERATORS, Mirrored, Mirrors, data_base, describe_class, real_class
+from .classes import BINARY, data_base, describe_class, real_class
+from .errors import DecodeError, Refused
+from .exceptions import decode_exception, encode_exception
+from .mirrors import Mirrored, Mirrors
+from .operations import OPERATIONS, make_subclass
 from .shared import CONTAINERS, SharedContainers, kind_of
-from .values import MAX_DEPTH, DecodeError, decode_plain, library, plain_encoders, rebuild, rebuildable
+from .values import MAX_DEPTH, decode_plain, library, plain_encoders, rebuild, rebuildable
 
-__all__ = ["Link", "Refused"]
+__all__ = ["Link"]
 
 _SMALL = 1 << 53
-_EXCEPTIONS = frozenset({"args", "__traceback__", "__notes__", "reflexion_failure", "_reflexion_text"})
-
-
-class Refused(Exception):
-    """The other side asks for what it must not have."""
 
 
 class Link:
@@ -54,13 +52,27 @@ class Link:
         self._told: set[int] = set()
         self._depth = 0
         self._singletons: dict[int, tuple[str, str]] | None = None
-        self.operations: dict[str, Callable[..., Any]] = {
-            "call": self._do_call, "get": self.do_get, "set": self._do_set, "del": self._do_del,
-            "get_from": self._do_get_from, "operate": self._do_operate, "iter": self._do_iter, "len": len,
-            "item": lambda thing, key: thing[key], "in": lambda thing, item: item in thing, "text": self._do_text,
-            "dir": dir, "copy": copy.copy, "deepcopy": copy.deepcopy, "finish": self.do_finish,
-            "describe": self._do_describe, "subclass": self._do_subclass,
-        }  # fmt: skip
+        self._decoders: dict[str, Callable[..., Any]] = {
+            "&": self._shared.get,
+            "y": self.own,
+            "kw": self._keywords,
+            "T": self.class_of,
+            "o": self._object,
+            "D": self._data,
+            "N": self.library_data,
+            "R": self._rebuilt,
+            "1": self._single,
+            "co": self._coroutine,
+            "E": lambda *parts: decode_exception(self, *parts),
+            "x": self.library_value,
+            "m": self.library_module,
+        }
+        self.operations: dict[str, Callable[..., Any]] = OPERATIONS | {
+            "get": self.do_get,
+            "finish": self.do_finish,
+            "describe": self._do_describe,
+            "subclass": self._do_subclass,
+        }
 
     # --- what the other side may be asked for --------------------------------------------------------------------
 
@@ -202,25 +214,38 @@ class Link:
         if number is not None:
             base = kind_of(kind) if not isinstance(value, type) else None
             return ["y", number] if base is None else ["&", self._shared.name(value, CONTAINERS[base], self.encode)]
+        own = self._encode_own(value, kind)
+        if own is not None:
+            return own
+        if issubclass(kind, BaseException):
+            return encode_exception(self, value)
+        found = self._encode_library(value, kind)
+        if found is not None:
+            return found
+        base = data_base(kind)
+        if base is not None:
+            return self._encode_subclass(value, kind, base)
+        return ["o", self.export(value), self.encode_class(kind)]
+
+    def _encode_own(self, value: Any, kind: type) -> Any:
+        """The node of what this module makes itself; None for anything else."""
         if kind is _Theirs:
             return ["y", value.number]
         if kind is _Raw:
             return value.node
         if kind is _Keywords:
             return ["kw", *[[name, self.encode(item)] for name, item in value.items()]]
+        return None
+
+    def _encode_library(self, value: Any, kind: type) -> Any:
+        """The node of what the other side has as well, or can make; None for anything else."""
         if issubclass(kind, type):
             return self._encode_class_value(value)
-        if issubclass(kind, BaseException):
-            return self._encode_exception(value)
         if kind is types.CoroutineType:
             return ["co", self.export(value)]
-        if (
-            kind is types.ModuleType
-            and self.modules_by_name
-            and value.__name__ in sys.modules
-            and value.__name__ not in self._own_modules
-        ):
-            return ["m", value.__name__]
+        if kind is types.ModuleType:
+            known = self.modules_by_name and value.__name__ in sys.modules and value.__name__ not in self._own_modules
+            return ["m", value.__name__] if known else None
         named = self._library_name(value)
         if named is not None:
             self.lent(*named, value)
@@ -229,12 +254,7 @@ class Link:
         if parts is not None:
             return ["R", parts[0], parts[1], *[self.encode(p) for p in parts[2]]]
         single = self._singleton(value)
-        if single is not None:
-            return ["1", *single]
-        base = data_base(kind)
-        if base is not None and base is not bool:
-            return self._encode_subclass(value, kind, base)
-        return ["o", self.export(value), self.encode_class(kind)]
+        return None if single is None else ["1", *single]
 
     def _encode_subclass(self, value: Any, kind: type, base: type) -> Any:
         if base in CONTAINERS:
@@ -249,24 +269,6 @@ class Link:
             self.lent(value.__module__, value.__qualname__, value)
             return ["x", value.__module__, value.__qualname__, self.export(value)]
         return ["T", self.encode_class(value)]
-
-    def _encode_exception(self, exc: BaseException) -> Any:
-        cls = type(exc)
-        args = [self.encode(a) for a in _arguments(exc)]
-        more = {k: v for k, v in exc.__dict__.items() if k not in _EXCEPTIONS}
-        cause = None if exc.__cause__ is None else self.encode(exc.__cause__)
-        notes = [str(n) for n in getattr(exc, "__notes__", ())]
-        own = not self.is_library(cls)
-        text = self._text_of(exc) if own else ""
-        more_nodes = {} if own else {str(k): self.encode(v) for k, v in more.items()}
-        return ["E", self.export(exc), self.encode_class(cls), args, text[:10_000], more_nodes, cause, notes]
-
-    @staticmethod
-    def _text_of(exc: BaseException) -> str:
-        try:
-            return str(exc)
-        except Exception:  # noqa: BLE001 - someone else's __str__
-            return ""
 
     def encode_class(self, cls: type) -> Any:
         """What tells the other side of a class: a number it knows, a name of the library, or a description."""
@@ -346,26 +348,23 @@ class Link:
             plain = decode_plain.get(parts[0])
             if plain is not None:
                 return plain(parts, self.decode)
-            decoder = _DECODERS.get(parts[0])
+            decoder = self._decoders.get(parts[0])
             if decoder is None:
                 raise DecodeError(f"unknown tag {parts[0]!r}")
-            return decoder(self, *parts[1:])
+            return decoder(*parts[1:])
         except (TypeError, ValueError, IndexError, ArithmeticError, AttributeError, RecursionError, KeyError) as exc:
             raise DecodeError(f"{type(exc).__name__}: {exc}") from exc
-
-    def _container(self, key: int) -> Any:
-        return self._shared.get(key)
 
     def _make_container(self, kind: str, described: Any) -> Any:
         number, cls = described
         if number == "y":
-            return self._own(cls)
+            return self.own(cls)
         found = self.mirrors.cls(self._class_node(cls))
         if not isinstance(found, Mirrored):
             base = kind_of(found)
             if base is None:
                 raise DecodeError("no container")
-            return base.__new__(found)
+            return cast("Any", base).__new__(found)
         return self.mirrors.container(number, self._class_node(cls))
 
     def _class_node(self, described: Any) -> Any:
@@ -374,7 +373,12 @@ class Link:
             raise DecodeError("objects of our own classes do not live elsewhere")
         return described
 
-    def _own(self, number: int) -> Any:
+    def own(self, number: int) -> Any:
+        """The object of ours that the other side names by a number.
+
+        Raises:
+            DecodeError: there is none.
+        """
         if number not in self._exports:
             raise DecodeError(f"no object {number}")
         return self._exports[number]
@@ -382,9 +386,10 @@ class Link:
     def _keywords(self, *pairs: Any) -> _Keywords:
         return _Keywords({str(name): self.decode(item) for name, item in pairs})
 
-    def _class(self, described: Any) -> Any:
+    def class_of(self, described: Any) -> Any:
+        """The class that is described: what stands for one there, one of the library, or one of ours."""
         if isinstance(described, list) and cast("list[Any]", described)[0] == "h":
-            return self._own(cast("list[Any]", described)[1])
+            return self.own(cast("list[Any]", described)[1])
         return self.mirrors.cls(described)
 
     def _object(self, number: int, described: Any) -> Any:
@@ -393,14 +398,16 @@ class Link:
     def _data(self, number: int, described: Any, data: Any) -> Any:
         return self.mirrors.data(number, self._class_node(described), self.decode(data))
 
-    def _library_data(self, module: str, name: str, data: Any) -> Any:
+    def library_data(self, module: str, name: str, data: Any) -> Any:
+        """What is made from data by a class of the library."""
         value = self.decode(data)
         cls = real_class(module, name)
         if cls is None or not issubclass(cls, type(value)):
             return value
         if issubclass(cls, enum.Enum):
             return cast("Any", cls)(value)
-        return type(value).__new__(cast("Any", cls), value)
+        make = cast("Any", type(value))
+        return make.__new__(cls, value)
 
     def _rebuilt(self, module: str, name: str, *args: Any) -> Any:
         return rebuild(module, name, tuple([self.decode(a) for a in args]))
@@ -416,38 +423,6 @@ class Link:
             return self.ask("finish", _Theirs(number))
 
         return run()
-
-    def _exception(
-        self, number: int, described: Any, args: list[Any], text: str, more: Any, cause: Any, notes: list[str]
-    ) -> BaseException:
-        if isinstance(described, list) and cast("list[Any]", described)[0] == "h":
-            found = self._own(number) if number in self._exports else None
-            cls = self._own(cast("list[Any]", described)[1])
-        else:
-            cls, found = self.mirrors.cls(described), self.mirrors.known(number)
-        if found is not None:
-            return found
-        values = tuple(self.decode(a) for a in args)
-        made: BaseException
-        if isinstance(cls, Mirrored):
-            made = self.mirrors.exception(number, described, values, str(text))
-        elif isinstance(cls, type) and issubclass(cls, BaseException):
-            made = cls.__new__(cls, *values)
-            made.args = values
-            if isinstance(made, OSError | StopIteration | SystemExit | ImportError | UnicodeError | SyntaxError):
-                try:
-                    made = cls(*values)
-                except Exception:  # noqa: BLE001 - arguments that do not fit it
-                    made.args = values
-            made.__dict__.update({str(k): self.decode(v) for k, v in _mapping(more).items()})
-        else:
-            made = Exception(*values)
-        if cause is not None:
-            found = self.decode(cause)
-            made.__cause__ = found if isinstance(found, BaseException) else None
-        for note in notes:
-            made.add_note(str(note))
-        return made
 
     def library_value(self, module: str, name: str, number: int) -> Any:
         """What a name of the library stands for here; the checker trusts fewer of them."""
@@ -466,95 +441,26 @@ class Link:
         """A module of the library."""
         return __import__(name, fromlist=["_"])
 
-    # --- what the other side asks for ----------------------------------------------------------------------------
-
-    def _do_call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
+    # --- what the other side asks for, beside `OPERATIONS` -------------------------------------------------------
 
     def do_get(self, thing: Any, name: str) -> Any:
         """Read an attribute."""
         return getattr(thing, name)
 
-    def _do_set(self, thing: Any, name: str, value: Any) -> None:
-        setattr(thing, name, value)
-
-    def _do_del(self, thing: Any, name: str) -> None:
-        delattr(thing, name)
-
-    def _do_get_from(self, owner: Any, thing: Any, name: str) -> Any:
-        raw = owner.__dict__[name]
-        kind: Any = type(raw)
-        if hasattr(kind, "__get__") and (hasattr(kind, "__set__") or hasattr(kind, "__delete__")):
-            return raw.__get__(thing, type(thing))
-        inside = getattr(thing, "__dict__", None)
-        if inside is not None and name in inside:
-            return inside[name]
-        return raw.__get__(thing, type(thing)) if hasattr(kind, "__get__") else raw
-
-    def _do_operate(self, owner: Any, name: str, thing: Any, *args: Any) -> Any:
-        if name not in OPERATORS:
-            raise Refused(f"no operator {name!r}")
-        return getattr(owner, name)(thing, *args)
-
-    def _do_iter(self, thing: Any) -> Any:
-        return iter(thing)
-
-    def _do_text(self, thing: Any, way: str, form: str = "") -> str:
-        return {"str": str, "repr": repr}[way](thing) if way != "format" else format(thing, form)
-
     def do_finish(self, awaitable: Any) -> Any:
         """Carry what can be awaited to its end."""
-        raise NotImplementedError
+        raise Refused("nothing can be awaited here")
 
     def _do_describe(self, thing: Any) -> Any:
-        kind = type(thing)
         if isinstance(thing, type):
             return _Raw(["T", self.encode_class(thing)])
-        return _Raw(["o", self.export(thing), self.encode_class(kind)])
+        return _Raw(["o", self.export(thing), self.encode_class(type(thing))])
 
     def _do_subclass(self, name: str, bases: list[Any], members: dict[str, Any], options: dict[str, Any]) -> Any:
-        def fill(namespace: dict[str, Any]) -> None:
-            namespace["__module__"] = next(iter(self._own_modules))
-            for key, (way, *parts) in members.items():
-                namespace[key] = _bound(way, parts)
-
-        cls = types.new_class(name, tuple(bases), options, fill)
+        cls, names = make_subclass(name, bases, members, options, next(iter(self._own_modules)))
         number = self.export(cls)
         self._told.add(number)
-        names = [n for n in vars(cls) if n in OPERATORS or n in ("__init__", "__doc__") or not n.startswith("__")]
         return (number, names)
-
-
-def _bound(way: str, parts: list[Any]) -> Any:
-    """A member of a class whose functions are on the other side."""
-
-    def plain(function: Any) -> Any:
-        if function is None or not callable(function):
-            return function
-
-        def method(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs)
-
-        return method
-
-    match way:
-        case "method":
-            return plain(parts[0])
-        case "static":
-            return staticmethod(plain(parts[0]))
-        case "class":
-            return classmethod(plain(parts[0]))
-        case "property":
-            return property(*map(plain, parts))
-        case _:
-            return parts[0]
-
-
-def _arguments(exc: BaseException) -> tuple[Any, ...]:
-    """What makes an equal exception; those of the operating system keep names of files elsewhere."""
-    if isinstance(exc, OSError) and exc.filename is not None and len(exc.args) == 2:
-        return (*exc.args, exc.filename)
-    return exc.args
 
 
 class _Keywords(dict[str, Any]):
@@ -589,18 +495,3 @@ _SINGLETONS = frozenset(
         ("dataclasses", "MISSING"), ("dataclasses", "KW_ONLY"), ("inspect", "_empty"), ("inspect", "_void"),
     }
 )  # fmt: skip
-_DECODERS: dict[str, Callable[..., Any]] = {
-    "&": Link._container,  # pyright: ignore[reportPrivateUsage]
-    "y": Link._own,  # pyright: ignore[reportPrivateUsage]
-    "kw": Link._keywords,  # pyright: ignore[reportPrivateUsage]
-    "T": Link._class,  # pyright: ignore[reportPrivateUsage]
-    "o": Link._object,  # pyright: ignore[reportPrivateUsage]
-    "D": Link._data,  # pyright: ignore[reportPrivateUsage]
-    "N": Link._library_data,  # pyright: ignore[reportPrivateUsage]
-    "R": Link._rebuilt,  # pyright: ignore[reportPrivateUsage]
-    "1": Link._single,  # pyright: ignore[reportPrivateUsage]
-    "co": Link._coroutine,  # pyright: ignore[reportPrivateUsage]
-    "E": Link._exception,  # pyright: ignore[reportPrivateUsage]
-    "x": lambda link, module, name, number: link.library_value(module, name, number),
-    "m": lambda link, name: link.library_module(name),
-}

@@ -14,70 +14,25 @@ import weakref
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, cast
 
+from .classes import OPERATORS, TOLD, data_base, is_special, real_class
+from .errors import DecodeError
 from .shared import kind_of
-from .values import DecodeError, library
 
 if TYPE_CHECKING:
     from .link import Link
 
-__all__ = ["BINARY", "COMPARISONS", "OPERATORS", "Mirrored", "Mirrors", "data_base", "describe_class", "real_class"]
+__all__ = ["Mirrored", "Mirrors"]
 
-COMPARISONS = frozenset({"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"})
-BINARY = frozenset(
-    f"__{prefix}{name}__"
-    for name in (
-        "add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow", "lshift", "rshift", "and",
-        "xor", "or",
-    )
-    for prefix in ("", "r", "i")
-)  # fmt: skip
-_UNARY = frozenset(
+_SECRET = object()
+"""Given by who makes a class that stands for one there; any other new class is made there."""
+_UNSEEN = frozenset({"__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "_reflexion_text"})
+_HERE = frozenset(
     {
-        "__abs__", "__bool__", "__bytes__", "__ceil__", "__complex__", "__copy__", "__deepcopy__", "__float__",
-        "__floor__", "__format__", "__fspath__", "__hash__", "__index__", "__int__", "__invert__", "__len__",
-        "__length_hint__", "__neg__", "__pos__", "__repr__", "__reversed__", "__round__", "__str__", "__trunc__",
+        "args", "__traceback__", "__cause__", "__context__", "__suppress_context__", "__notes__", "_reflexion_text",
+        "reflexion_failure",
     }
 )  # fmt: skip
-_ACTIONS = frozenset(
-    {
-        "__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__", "__call__", "__contains__", "__delitem__",
-        "__dir__", "__enter__", "__exit__", "__getitem__", "__iter__", "__missing__", "__next__", "__setitem__",
-    }
-)  # fmt: skip
-OPERATORS = COMPARISONS | BINARY | _UNARY | _ACTIONS
-"""Methods that Python calls by itself, and that are carried out where the object lives."""
-_TOLD = ("__init__", "__post_init__", "__replace__", "__doc__", "__annotations__")
-_SECRET = "reflexion internal"
-_NAMES = 500
-_TYPES = {kind.__name__: kind for kind in vars(types).values() if isinstance(kind, type)}
-_SUBCLASSED_DATA = (int, float, complex, str, bytes, tuple, frozenset)
-
-
-def data_base(cls: type) -> type | None:
-    """The class of data that a class is made from, or None."""
-    return kind_of(cls) or next((base for base in _SUBCLASSED_DATA if issubclass(cls, base)), None)
-
-
-def real_class(module: str, name: str) -> type | None:
-    """A class of the standard library as it is known here, or None."""
-    found: Any = _TYPES.get(name) if module == "builtins" else None
-    found = found or library(module, name)
-    return found if isinstance(found, type) else None
-
-
-def describe_class(link: Link, cls: type) -> list[Any]:
-    """What the other side needs to make a class that stands for one of ours."""
-    own = vars(cls)
-    ours = not link.is_library(cls)
-    names = [n for n in own if n in OPERATORS or (ours and (n in _TOLD or not _dunder(n)))]
-    bases = [link.encode_class(base) for base in cls.__bases__ if base is not object]
-    if own.get("__hash__", own) is None:
-        names.remove("__hash__")
-    return [link.export(cls), cls.__name__[:200], cls.__qualname__[:200], cls.__module__, bases, names[:_NAMES]]
-
-
-def _dunder(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
+"""Attributes of a raised exception that concern this side alone."""
 
 
 class Mirrored(type):
@@ -86,14 +41,16 @@ class Mirrored(type):
     _reflexion_link: Link
 
     def __new__(
-        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], secret: str = "", **options: Any
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], secret: Any = None, **options: Any
     ) -> Any:
-        if secret == _SECRET:
+        if secret is _SECRET:
             return type.__new__(mcs, name, bases, namespace)
         link = next(cls._reflexion_link for cls in bases if isinstance(cls, Mirrored))
         return link.mirrors.subclass(name, bases, namespace, options)
 
-    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
+    def __init__(
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], secret: Any = None, **options: Any
+    ) -> None:
         type.__init__(cls, name, bases, namespace)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -223,21 +180,42 @@ def _forwarding(link: Link) -> dict[str, Any]:
     def remove(self: Any, name: str) -> None:
         link.ask("del", self, name)
 
+    def formatted(self: Any, form: str = "") -> str:
+        return link.ask("text", self, "format", form)
+
     return {
         "__slots__": (),
         "_reflexion_link": link,
         "__getattr__": get,
         "__setattr__": put,
         "__delattr__": remove,
-        "__str__": lambda self: link.ask("text", self, "str"),
-        "__repr__": lambda self: link.ask("text", self, "repr"),
-        "__format__": lambda self, form="": link.ask("text", self, "format", form),
-        "__dir__": lambda self: link.ask("dir", self),
-        "__copy__": lambda self: link.ask("copy", self),
-        "__deepcopy__": lambda self, memo: link.ask("deepcopy", self),
+        "__str__": _text(link, "str"),
+        "__repr__": _text(link, "repr"),
+        "__format__": formatted,
+        "__dir__": _asking(link, "dir"),
+        "__copy__": _asking(link, "copy"),
+        "__deepcopy__": _asking(link, "deepcopy"),
         "__dict__": property(lambda self: link.ask("get", self, "__dict__")),
         "__doc__": property(lambda self: link.ask("get", self, "__doc__")),
     }
+
+
+def _text(link: Link, way: str) -> Callable[[Any], str]:
+    def text(self: Any) -> str:
+        return link.ask("text", self, way)
+
+    return text
+
+
+def _asking(link: Link, operation: str) -> Callable[..., Any]:
+    def ask(self: Any, memo: Any = None) -> Any:
+        return link.ask(operation, self)
+
+    return ask
+
+
+def _told(self: Any) -> str:
+    return self._reflexion_text
 
 
 def _raising(link: Link) -> dict[str, Any]:
@@ -259,18 +237,8 @@ def _raising(link: Link) -> dict[str, Any]:
         "_reflexion_link": link,
         "__getattr__": get,
         "__setattr__": put,
-        "__str__": lambda self: self._reflexion_text,
+        "__str__": _told,
     }
-
-
-_UNSEEN = frozenset({"__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "_reflexion_text"})
-_HERE = frozenset(
-    {
-        "args", "__traceback__", "__cause__", "__context__", "__suppress_context__", "__notes__", "_reflexion_text",
-        "reflexion_failure",
-    }
-)  # fmt: skip
-"""Attributes of a raised exception that concern this side alone."""
 
 
 class Mirrors:
@@ -377,12 +345,13 @@ class Mirrors:
         if described[0] == "x":
             found = real_class(described[1], described[2])
             return object if found is None else found
-        number, name, qualname, module, bases, names = described
-        if number in self._classes:
-            return self._classes[number]
-        return self._build(number, str(name), str(qualname), str(module), bases, [str(n) for n in names])
+        if described[0] not in self._classes:
+            self._build(described)
+        return self._classes[described[0]]
 
-    def _build(self, number: int, name: str, qualname: str, module: str, bases: Any, names: list[str]) -> Any:
+    def _build(self, described: list[Any]) -> None:
+        number, name, qualname, module, bases, names = described
+        name, qualname, module = str(name), str(qualname), str(module)
         parents = [p for p in map(self.cls, bases) if p is not object]
         real = real_class(module, qualname) if module != "solution" else None
         data = next((b for p in parents if (b := data_base(p)) is not None), None)
@@ -419,7 +388,6 @@ class Mirrors:
             abstract = ancestor.__dict__.get("_reflexion_real") if isinstance(ancestor, Mirrored) else None
             if isinstance(abstract, abc.ABCMeta) and made is not ancestor:
                 abstract.register(made)
-        return made
 
     def _make_class(self, name: str, parents: list[Any], namespace: dict[str, Any], data: type | None) -> Any:
         ours = [p for p in parents if isinstance(p, Mirrored)]
@@ -454,7 +422,7 @@ class Mirrors:
             return found
         cls = self.cls(described)
         base = type(value)
-        made = base.__new__(cls, value) if base is not complex else complex.__new__(cls, value.real, value.imag)
+        made = cast("Any", base).__new__(cls, value)
         return self._keep(number, made)
 
     def container(self, number: int, described: Any) -> Any:
@@ -466,7 +434,7 @@ class Mirrors:
         base = kind_of(cls)
         if base is None:
             raise DecodeError("no container")
-        return self._keep(number, base.__new__(cls))
+        return self._keep(number, cast("Any", base).__new__(cls))
 
     def exception(self, number: int, described: Any, args: tuple[Any, ...], text: str) -> BaseException:
         """What stands for an exception of a class there."""
@@ -499,7 +467,7 @@ class Mirrors:
         for key in description:
             if key in OPERATORS:
                 local[key] = _Operator(key, data_base(bases[0]))
-            elif key in _TOLD or not _dunder(key):
+            elif key in TOLD or not is_special(key):
                 local[key] = _Attribute(key)
         if cell is not None:
             local["__classcell__"] = cell

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import is_
 from typing import Any, cast
 
-from .values import EMPTY_CONTAINERS, DecodeError, OrderedSet, same_order
+from .errors import DecodeError
+from .values import EMPTY_CONTAINERS, OrderedSet, same_order
 
 __all__ = ["CONTAINERS", "Shared", "SharedContainers", "kind_of"]
 

@@ -249,9 +249,7 @@ class _Output(io.TextIOBase):
         self._stream = stream
 
     def write(self, text: str, /) -> int:
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        self._surroundings.write(self._stream, text)
+        self._surroundings.write(self._stream, "" + text)
         return len(text)
 
     def writable(self) -> bool:

@@ -16,10 +16,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from . import arrays
+from .errors import DecodeError
+
 __all__ = [
     "EMPTY_CONTAINERS",
     "MAX_DEPTH",
-    "DecodeError",
     "OrderedSet",
     "decode_plain",
     "keep_order",
@@ -37,10 +39,6 @@ Node = Any
 """A JSON value that stands for a Python value."""
 
 Encode = Callable[[Any], Node]
-
-
-class DecodeError(Exception):
-    """What arrived is not an encoded value."""
 
 
 def _time(value: datetime.time | datetime.datetime) -> list[int]:
@@ -141,58 +139,42 @@ _REBUILT: dict[str, tuple[str, ...]] = {
     "types": ("SimpleNamespace",),
     "statistics": ("NormalDist",),
     "string": ("Template",),
-    "numpy": ("ndarray", "dtype"),
 }
-_ZONE = datetime.timezone(datetime.timedelta(0))
 
 
-def _parts(value: Any) -> tuple[Any, ...]:
-    """The arguments that make an equal object."""
-    name = type(value).__name__
-    if name == "array":
-        return (value.typecode, value.tolist())
-    if name == "timezone":
-        return (value.utcoffset(None), value.tzname(None))
-    if name == "ZoneInfo":
-        return (value.key,)
-    if name == "Pattern":
-        return (value.pattern, value.flags)
-    if name == "NormalDist":
-        return (value.mean, value.stdev)
-    if name == "Template":
-        return (value.template,)
-    if name == "SimpleNamespace":
-        return tuple(item for pair in vars(value).items() for item in pair)
-    if name == "UUID":
-        return (value.int,)
-    return (str(value),)
+def _members(value: Any) -> tuple[Any, ...]:
+    return tuple(item for pair in vars(value).items() for item in pair)
+
+
+_TAKEN_APART: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "array": lambda v: (v.typecode, v.tolist()),
+    "timezone": lambda v: (v.utcoffset(None), v.tzname(None)),
+    "ZoneInfo": lambda v: (v.key,),
+    "Pattern": lambda v: (v.pattern, v.flags),
+    "NormalDist": lambda v: (v.mean, v.stdev),
+    "Template": lambda v: (v.template,),
+    "SimpleNamespace": _members,
+    "UUID": lambda v: (v.int,),
+}
+_PUT_TOGETHER: dict[str, Callable[[Any, tuple[Any, ...]], Any]] = {
+    "array": lambda owner, args: owner.array(args[0], args[1]),
+    "timezone": lambda owner, args: owner.timezone.utc if args[1] == "UTC" else owner.timezone(*args),
+    "Pattern": lambda owner, args: owner.compile(*args),
+    "SimpleNamespace": lambda owner, args: owner.SimpleNamespace(**dict(zip(args[::2], args[1::2], strict=True))),
+    "UUID": lambda owner, args: owner.UUID(int=args[0]),
+}
 
 
 def rebuildable(value: Any) -> tuple[str, str, tuple[Any, ...]] | None:
     """Module, class and arguments of an object of the library that is a value; None for any other."""
     kind = type(value)
     module = kind.__module__
-    if kind.__module__ == "numpy":
-        return _array(value)
+    if module.partition(".")[0] in arrays.PACKAGES:
+        return arrays.taken_apart(value)
     names = _REBUILT.get(module)
     if names is None or kind.__name__ not in names or getattr(sys.modules.get(module), kind.__name__, None) is not kind:
         return None
-    return module, kind.__name__, _parts(value)
-
-
-def _array(value: Any) -> tuple[str, str, tuple[Any, ...]] | None:
-    """An array or a number of numpy, where that package is let in."""
-    numpy = sys.modules["numpy"]
-    kind: Any = type(value)
-    if kind is numpy.ndarray and value.dtype.kind in "biufcSUmM":
-        return "numpy", "ndarray", (value.dtype.str, value.shape, numpy.ascontiguousarray(value).tobytes())
-    if kind is numpy.ndarray and value.dtype.kind == "O":
-        return "numpy", "objects", (value.shape, value.ravel().tolist())
-    if isinstance(value, numpy.generic) and value.dtype.kind in "biufcSUmM":
-        return "numpy", "number", (value.dtype.str, value.tobytes())
-    if isinstance(value, numpy.dtype) and value.kind in "biufcSUmM":
-        return "numpy", "dtype", (value.str,)
-    return None
+    return module, kind.__name__, _TAKEN_APART.get(kind.__name__, _by_text)(value)
 
 
 def library(module: str, name: str) -> Any:
@@ -209,42 +191,17 @@ def rebuild(module: str, name: str, args: tuple[Any, ...]) -> Any:
     Raises:
         DecodeError: it is none of those.
     """
-    if module == "numpy":
-        return _rebuild_array(name, args)
+    if module in arrays.PACKAGES:
+        return arrays.put_together(module, name, args)
     if name not in _REBUILT.get(module, ()):
         raise DecodeError(f"{module}.{name} is no value")
     owner = __import__(module, fromlist=["_"])
-    if name == "Pattern":
-        return owner.compile(*args)
-    if name == "array":
-        return owner.array(args[0], args[1])
-    if name == "SimpleNamespace":
-        return owner.SimpleNamespace(**dict(zip(args[::2], args[1::2], strict=True)))
-    if name == "UUID":
-        return owner.UUID(int=args[0])
-    if name == "timezone" and args == (datetime.timedelta(0), "UTC"):
-        return _ZONE
-    return getattr(owner, name)(*args)
+    make = _PUT_TOGETHER.get(name)
+    return getattr(owner, name)(*args) if make is None else make(owner, args)
 
 
-def _rebuild_array(name: str, args: tuple[Any, ...]) -> Any:
-    numpy = __import__("numpy")
-    if name == "dtype":
-        return numpy.dtype(_plain_kind(args[0]))
-    if name == "objects":
-        made = numpy.empty(len(args[1]), dtype=object)
-        made[:] = args[1]
-        return made.reshape(args[0])
-    kind = numpy.dtype(_plain_kind(args[0]))
-    if name == "number":
-        return numpy.frombuffer(args[1], dtype=kind)[0]
-    return numpy.frombuffer(args[2], dtype=kind).reshape(args[1]).copy()
-
-
-def _plain_kind(text: Any) -> str:
-    if not isinstance(text, str) or "O" in text or len(text) > 40:
-        raise DecodeError(f"no kind of number: {text!r}")
-    return text
+def _by_text(value: Any) -> tuple[Any, ...]:
+    return (str(value),)
 
 
 class OrderedSet(set[Any]):

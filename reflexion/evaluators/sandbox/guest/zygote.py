@@ -87,7 +87,7 @@ class _Zygote:
                 __import__(name)
         os.environ.clear()
         random = sys.modules.get("random")
-        self._reseed: Callable[[], None] | None = getattr(random, "seed", None)
+        self._reseed: Callable[[int], None] | None = getattr(random, "seed", None)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
