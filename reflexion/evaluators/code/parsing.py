@@ -10,8 +10,10 @@ import ast
 import builtins
 import re
 import symtable
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "BUILTINS",
@@ -45,6 +47,8 @@ _PRICE = 0.06
 _NAME = re.compile(r"[^\W\d]\w*")
 BUILTINS = frozenset(dir(builtins)) | {"__file__", "__builtins__", "__annotations__"}
 """Names that every module has."""
+
+_SILENCING = threading.Lock()
 
 _Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -88,8 +92,7 @@ class Reader:
         if not self.reads(code) or not self._afford(code, 0.6):
             return set()
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with _silence():
                 module = symtable.symtable(code, "<reply>", "exec")
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return set()
@@ -127,14 +130,21 @@ class Reader:
 
     def _parse(self, code: str) -> ast.Module | int:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of invalid escapes, which are none of ours
+            with _silence():
                 tree = ast.parse(code, "<reply>")
         except SyntaxError as exc:
             return exc.lineno or 0
         except (ValueError, RecursionError, MemoryError):
             return 0
         return _stray_return(tree.body) or tree
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No warnings of invalid escapes, which are none of ours. Filters are the process's: one thread at a time."""
+    with _SILENCING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _stray_return(body: list[ast.stmt]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -267,3 +268,11 @@ def test_a_class_shown_as_a_comment_goes_with_an_answer_that_needs_it() -> None:
     prompt = f"{node}class Solution:\n    def f(self, n: Node):\n        "
     own = "class Solution:\n    def f(self, n: Node) -> int:\n        return Node(4).x\n"
     assert carried_out(extract_code(own, prompt, "Solution().f"), "Solution().f(None)") == 4
+
+
+def test_reading_in_many_threads_leaves_the_warnings_as_they_were() -> None:
+    reply = "```python\ndef halves(ns):\n    '''\\d'''\n    return ns\n```"
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(lambda n: extract_code(f"{reply}\n{n}", PROMPT, "halves"), range(200)))
+    assert len(set(codes)) == 1 and list(warnings.filters) == before
