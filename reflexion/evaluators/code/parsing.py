@@ -12,7 +12,7 @@ import re
 import symtable
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 __all__ = [
@@ -140,7 +140,7 @@ class Reader:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def _silence() -> Generator[None]:
     """No warnings of invalid escapes, which are none of ours. Filters are the process's: one thread at a time."""
     with _SILENCING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
