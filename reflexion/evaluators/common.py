@@ -5,22 +5,55 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import JsonValue
 
+from reflexion.thought import split_thought
 from reflexion.types import Decider, Evaluation, Problem, Trial
 
-__all__ = ["BaseEvaluator", "accepted_answers", "needs_answer", "quoted"]
+__all__ = ["BaseEvaluator", "accepted_answers", "needs_answer", "quoted", "references"]
 
 _CUT = "The reply was cut off at its token limit: answer more briefly."
+_THOUGHT_ONLY = "The reply was cut off within its thoughts: it holds no answer."
+_MANY = ("aliases", "text", "texts", "spans", "answers", "short_answers", "normalized_aliases")
+"""Fields in which published data sets keep several accepted answers of one question."""
+_ONE = ("value", "number", "answer")
+_BESIDE = ("answer_start", "type", "matched_wiki_entity_name", "normalized_value", "date", "hit_id", "worker_id")
+_BESIDE_SPANS = ("normalized_matched_wiki_entity_name", "input_text", "span_start", "span_end", "answer_id")
+_KNOWN = frozenset((*_MANY, *_ONE, *_BESIDE, *_BESIDE_SPANS))
+
+
+def references(problem: Problem) -> tuple[JsonValue, ...]:
+    """The reference answers of a problem, each as what it is; any of them is right.
+
+    They are the items of a list, or what data sets such as TriviaQA (`{"value": …, "aliases": […]}`), SQuAD
+    (`{"text": […], "answer_start": […]}`) and DROP keep in an object. Empty ones are left out.
+    """
+    found: dict[str, JsonValue] = {}
+    for value in _flat(problem.answer):
+        found.setdefault(f"{type(value).__name__}:{_text(value)}", value)
+    return tuple(found.values())
+
+
+def _flat(value: JsonValue, depth: int = 0) -> Iterator[JsonValue]:
+    if value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip()):
+        return
+    if isinstance(value, list) and depth < 3:
+        for item in value:
+            yield from _flat(item, depth + 1)
+    elif isinstance(value, dict) and value.keys() <= _KNOWN and (value.keys() & {*_MANY, *_ONE}):
+        for name in (*_ONE, *_MANY):
+            if name in value:
+                yield from _flat(value[name], depth + 1)
+    else:
+        yield value
 
 
 def accepted_answers(problem: Problem) -> tuple[str, ...]:
-    """The reference answers of a problem as texts; a list means that any of its items is right."""
-    given = problem.answer
-    values = given if isinstance(given, list) else [given]
-    return tuple(_text(v) for v in values if v is not None)
+    """The reference answers of a problem as texts; any of them is right."""
+    return tuple(dict.fromkeys(_text(v) for v in references(problem)))
 
 
 def _text(value: JsonValue) -> str:
@@ -33,9 +66,15 @@ def _text(value: JsonValue) -> str:
 
 def needs_answer(problem: Problem, evaluator: str) -> str | None:
     """Why a problem cannot be judged against a reference, or None."""
-    if not accepted_answers(problem):
+    if references(problem):
+        return None
+    if problem.answer is None:
         return f"field 'answer' is missing, which the evaluator {evaluator!r} compares with"
-    return None
+    shown = quoted(json.dumps(problem.answer, ensure_ascii=False), 40)
+    return (
+        f"field 'answer' is empty ({shown}), so that no reply can be right: give the right answer, "
+        "or leave the field out to have a model judge"
+    )
 
 
 def quoted(text: str, limit: int = 200) -> str:
@@ -55,6 +94,8 @@ class BaseEvaluator(ABC):
     expensive = False
     decider: Decider = "reference"
     """What reaches its verdicts, where one does not say otherwise."""
+    rules = 2
+    """Version of how it reads and compares: raised with them, so that no older verdict is taken from a cache."""
 
     def __init__(self, name: str, *, reveal_answers: bool = False) -> None:
         self._name = name
@@ -68,24 +109,28 @@ class BaseEvaluator(ABC):
     @property
     def config(self) -> dict[str, Any]:
         """What changes its verdicts: part of the step's cache key."""
-        return {"name": self._name, "reveal_answers": self._reveal}
+        return {"name": self._name, "reveal_answers": self._reveal, "rules": self.rules}
 
     def check(self, problem: Problem) -> str | None:
         """Why this problem cannot be judged by it, or None."""
         return needs_answer(problem, self._name)
 
     async def evaluate(self, problem: Problem, trial: Trial) -> Evaluation:
-        """Judge one trial; one without a usable answer has failed."""
+        """Judge one trial by the answer part of its reply; one without a usable answer has failed."""
         started = time.perf_counter()
+        reply = split_thought(trial.answer)
         if trial.error is not None:
             kind = trial.error.partition(":")[0]
             evaluation = self.failed(
                 f"There is no usable answer. {trial.error}", kind if kind.isidentifier() else "NoAnswer"
             )
-        elif not trial.answer.strip():
-            evaluation = self.failed("The reply is empty.", "EmptyAnswer")
+        elif reply.cut:
+            evaluation = self.failed(_THOUGHT_ONLY, "NoAnswer")
+        elif not reply.answer.strip():
+            empty = "The reply holds thoughts only, and no answer." if reply.thought else "The reply is empty."
+            evaluation = self.failed(empty, "EmptyAnswer")
         else:
-            evaluation = await self.judge(problem, trial)
+            evaluation = await self.judge(problem, trial.model_copy(update={"answer": reply.answer}))
         update: dict[str, Any] = {"seconds": time.perf_counter() - started}
         if trial.finish_reason == "length" and not evaluation.passed:
             update["feedback"] = f"{evaluation.feedback} {_CUT}".strip()
@@ -94,7 +139,7 @@ class BaseEvaluator(ABC):
 
     @abstractmethod
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
-        """Judge a trial that has an answer."""
+        """Judge a trial that has an answer; what the model thought aloud is no part of it."""
 
     def passed(self, score: float = 1.0, **more: Any) -> Evaluation:
         """The verdict on a right answer."""

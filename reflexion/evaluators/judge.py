@@ -10,13 +10,14 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
 from reflexion.errors import ConfigurationError, MalformedReplyError
-from reflexion.evaluators.common import BaseEvaluator, accepted_answers, needs_answer
-from reflexion.evaluators.extract import answer_candidates, extract_json, normalize_answer
+from reflexion.evaluators.common import BaseEvaluator, accepted_answers, needs_answer, references
+from reflexion.evaluators.reading.matching import answers_to
+from reflexion.evaluators.reading.verdicts import Vote, read_preference, read_vote
 from reflexion.keys import digest
 from reflexion.llm.base import LLM, ChatReply, ChatRequest, Message, Sampling
 from reflexion.types import Evaluation, Problem, Trial, Usage
@@ -105,13 +106,6 @@ def parse_judge(argument: str) -> JudgeOptions:
     return JudgeOptions(mode, votes, rubric)
 
 
-@dataclass(frozen=True, slots=True)
-class _Vote:
-    passed: bool
-    score: float
-    reason: str
-
-
 class Judge(BaseEvaluator):
     """Judges by a language model; what it costs is part of the evaluation.
 
@@ -192,13 +186,13 @@ class Judge(BaseEvaluator):
 
     def _requests(self, problem: Problem, trial: Trial) -> list[ChatRequest]:
         o = self._options
-        references = accepted_answers(problem)
+        texts = accepted_answers(problem)
         if o.mode == "pairwise":
-            orders = [{"a": trial.answer, "b": references[0]}, {"a": references[0], "b": trial.answer}]
+            orders = [{"a": trial.answer, "b": texts[0]}, {"a": texts[0], "b": trial.answer}]
             prompts = [_PAIRWISE.format(task=problem.prompt, rubric=o.rubric, **order) for order in orders]
             schema = _PAIRWISE_SCHEMA
         else:
-            shown = f"<reference>\n{' or '.join(references)}\n</reference>\n\n" if references else ""
+            shown = f"<reference>\n{' or '.join(texts)}\n</reference>\n\n" if texts else ""
             fields = {"task": problem.prompt, "answer": trial.answer, "reference": shown, "rubric": o.rubric}
             prompts, schema = [_RUBRIC.format(**fields)], _RUBRIC_SCHEMA
         # Votes differ only if sampling does.
@@ -216,34 +210,33 @@ class Judge(BaseEvaluator):
             for prompt in prompts
         ]
 
-    def _votes(self, replies: Sequence[str]) -> list[_Vote]:
+    def _votes(self, replies: Sequence[str]) -> list[Vote]:
         if self._options.mode == "rubric":
             return [v for v in map(read_vote, replies) if v is not None]
-        votes: list[_Vote] = []
+        votes: list[Vote] = []
         for first, second in zip(replies[::2], replies[1::2], strict=True):
             a, b = read_preference(first), read_preference(second)
             if a is None or b is None:
                 continue
             # 1 when our answer is better, 0 when the reference is; we stand first, then second.
-            points = ({"A": 1.0, "B": 0.0}.get(a[0], 0.5) + {"B": 1.0, "A": 0.0}.get(b[0], 0.5)) / 2
-            votes.append(_Vote(points >= 0.5, points, a[1] or b[1]))
+            points = ({"A": 1.0, "B": 0.0}.get(a.better, 0.5) + {"B": 1.0, "A": 0.0}.get(b.better, 0.5)) / 2
+            votes.append(Vote(points >= 0.5, points, a.reason or b.reason))
         return votes
 
-    def _verdict(self, problem: Problem, trial: Trial, votes: Sequence[_Vote], cost: Mapping[str, Any]) -> Evaluation:
+    def _verdict(self, problem: Problem, trial: Trial, votes: Sequence[Vote], cost: Mapping[str, Any]) -> Evaluation:
         yes = sum(v.passed for v in votes)
         passed = 2 * yes > len(votes)
         score = sum(v.score for v in votes) / len(votes)
         details: dict[str, JsonValue] = {"votes": len(votes), "votes_passed": yes}
-        references = accepted_answers(problem)
-        if references:
-            wanted = {normalize_answer(r) for r in references}
-            details["exact_match"] = any(normalize_answer(c) in wanted for c in answer_candidates(trial.answer))
+        texts = accepted_answers(problem)
+        if texts:
+            details["exact_match"] = any(answers_to(trial.answer, r) for r in references(problem))
         more: dict[str, Any] = {"details": details, **cost}
         reason = next((v.reason for v in votes if v.passed == passed and v.reason), "")
         if passed:
             return self.passed(score, feedback=reason, **more)
         if not self._reveal:
-            reason = _without(reason, [r for r in references if len(normalize_answer(r)) > 1])
+            reason = _without(reason, [t for t in texts if len(t.strip()) > 1])
         return self.failed(reason or "The judge rejected the answer.", "Rejected", score, **more)
 
 
@@ -261,51 +254,3 @@ def _without(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         text = re.sub(rf"(?<!\w){re.escape(secret.strip())}(?!\w)", "[the right answer]", text, flags=re.IGNORECASE)
     return text
-
-
-_TRUE = re.compile(r'"?passed"?\s*[:=]\s*"?(true|yes)\b', re.IGNORECASE)
-_FALSE = re.compile(r'"?passed"?\s*[:=]\s*"?(false|no)\b', re.IGNORECASE)
-_BETTER = re.compile(r'"?better"?\s*[:=]\s*"?(A|B|tie)\b', re.IGNORECASE)
-
-
-def _object(reply: str) -> Mapping[str, Any]:
-    try:
-        value = extract_json(reply)
-    except ValueError:
-        return {}
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-
-
-def _flag(value: Any) -> bool | None:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return {"true": True, "yes": True, "false": False, "no": False}.get(value.strip().lower())
-    return None
-
-
-def read_vote(reply: str) -> _Vote | None:
-    """A rubric's verdict from a reply; JSON that is wrapped, cut or loosely written is read as well.
-
-    The score is on a scale of 10. Where it contradicts `passed`, `passed` counts.
-    """
-    fields = _object(reply)
-    passed = _flag(fields.get("passed"))
-    if passed is None and bool(_TRUE.search(reply)) != bool(_FALSE.search(reply)):
-        passed = bool(_TRUE.search(reply))
-    if passed is None:
-        return None
-    raw = fields.get("score")
-    score = min(1.0, max(0.0, float(raw) / 10)) if isinstance(raw, int | float) else float(passed)
-    return _Vote(passed, score, str(fields.get("reason") or "").strip())
-
-
-def read_preference(reply: str) -> tuple[str, str] | None:
-    """Which of two answers a reply prefers, `A`, `B` or `tie`, and why."""
-    fields = _object(reply)
-    better = str(fields.get("better") or "")
-    match = re.fullmatch(r"\s*(A|B|tie)\s*", better, re.IGNORECASE) or _BETTER.search(reply)
-    if match is None:
-        return None
-    choice = match[1] if match[1].lower() == "tie" else match[1].upper()
-    return choice.lower() if choice.lower() == "tie" else choice, str(fields.get("reason") or "").strip()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from reflexion.errors import ConfigurationError
-from reflexion.evaluators.common import accepted_answers
 from reflexion.types import Problem
 
 if TYPE_CHECKING:
@@ -17,10 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["EVALUATORS", "infer_evaluator", "resolve_evaluator"]
 
 EVALUATORS: dict[str, str] = {
-    "exact": "the answer equals the reference after HotpotQA's normalisation",
+    "exact": "the answer is the reference: numbers, yes and no, formulas and texts each in their way",
+    "em": "the answer equals the reference after the normalisation of SQuAD and HotpotQA",
     "f1": "token F1 with the reference, passed from a threshold: f1[:0.8]",
     "contains": "the reply contains the reference",
-    "numeric": "the reply's last number equals the reference: numeric[:tolerance]",
+    "numeric": "the number stated equals the reference: numeric[:tolerance]",
     "regex": "the reply matches the pattern in 'answer'",
     "json_schema": "the reply is JSON that satisfies the schema in 'answer'",
     "choice": "the reply names the right option by letter or text",
@@ -36,12 +36,28 @@ _CACHE_SIZE = 64
 
 
 def infer_evaluator(problem: Problem) -> str:
-    """The evaluator for a problem that names none: its environment, its tests, its answer, else a judge."""
+    """The evaluator for a problem that names none: its environment, its tests, its answer, else a judge.
+
+    An answer that is the letter of one of the prompt's options is a choice.
+    """
     if problem.environment is not None:
         return "environment"
     if problem.tests or problem.visible_tests:
         return "python"
-    return "exact" if accepted_answers(problem) else "judge"
+    if problem.answer is None:
+        return "judge"
+    # An empty answer is told as such by `exact`, not handed to a judge in silence.
+    return "choice" if _names_an_option(problem) else "exact"
+
+
+def _names_an_option(problem: Problem) -> bool:
+    """Whether the answer is the letter of an option that the prompt shows."""
+    if not isinstance(problem.answer, str) or len(problem.answer.strip("() .")) != 1:
+        return False
+    from reflexion.evaluators.reading.options import option_of, read_options
+
+    options = read_options(problem.prompt)
+    return bool(options) and next(iter(options)).isalpha() and option_of(problem.answer, options) is not None
 
 
 def resolve_evaluator(
@@ -144,6 +160,12 @@ def _exact(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
     return ExactMatch(spec, reveal_answers=reveal)
 
 
+def _em(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
+    from reflexion.evaluators.text import NormalizedMatch
+
+    return NormalizedMatch(spec, reveal_answers=reveal)
+
+
 def _f1(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
     from reflexion.evaluators.text import TokenF1
 
@@ -159,7 +181,8 @@ def _contains(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluat
 def _numeric(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
     from reflexion.evaluators.text import Numeric
 
-    return Numeric(spec, tolerance=_number(spec, argument, 1e-6, 0.0, 1e9), reveal_answers=reveal)
+    tolerance = _number(spec, argument, 0.0, 0.0, 1e9) if argument else None
+    return Numeric(spec, tolerance=tolerance, reveal_answers=reveal)
 
 
 def _choice(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
@@ -169,13 +192,13 @@ def _choice(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator
 
 
 def _regex(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
-    from reflexion.evaluators.text import Regex
+    from reflexion.evaluators.forms import Regex
 
     return Regex(spec, reveal_answers=reveal)
 
 
 def _json_schema(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
-    from reflexion.evaluators.text import JsonSchema
+    from reflexion.evaluators.forms import JsonSchema
 
     return JsonSchema(spec, reveal_answers=reveal)
 
@@ -188,6 +211,7 @@ def _environment(spec: str, argument: str, reveal: bool, timeout: float) -> Eval
 
 _BUILDERS: dict[str, Callable[[str, str, bool, float], Evaluator]] = {
     "exact": _exact,
+    "em": _em,
     "f1": _f1,
     "contains": _contains,
     "numeric": _numeric,

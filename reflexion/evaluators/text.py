@@ -1,45 +1,64 @@
-"""Comparisons with a reference answer: exact match, token F1, contains, numeric, choice, regex, JSON schema."""
+"""Comparisons with a reference answer: exact, exact after normalisation, token F1, contains, numeric, choice."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from typing import Any
 
-from reflexion.evaluators.common import BaseEvaluator, accepted_answers, quoted
-from reflexion.evaluators.extract import (
-    answer_candidates,
-    extract_json,
-    final_answer,
-    last_number,
-    normalize_answer,
-)
+from reflexion.evaluators.common import BaseEvaluator, accepted_answers, needs_answer, quoted, references
+from reflexion.evaluators.reading.answers import stated_answer
+from reflexion.evaluators.reading.matching import first_sentence, number_meant, number_stated, same_answer
+from reflexion.evaluators.reading.options import chosen_option, option_of, read_options
+from reflexion.evaluators.reading.quantities import Quantity, all_numbers, equal, whole_number
+from reflexion.evaluators.reading.wording import folded, normalize_answer, tokens
 from reflexion.types import Evaluation, Problem, Trial
 
-__all__ = ["Choice", "Contains", "ExactMatch", "JsonSchema", "Numeric", "Regex", "TokenF1", "token_f1"]
+__all__ = ["Choice", "Contains", "ExactMatch", "NormalizedMatch", "Numeric", "TokenF1", "token_f1"]
 
 
 class ExactMatch(BaseEvaluator):
-    """Exact match after HotpotQA's normalisation; the paper's measure for HotpotQA (section 4.2).
+    """The answer is the reference, compared by what that is.
 
-    The whole reply, its last line, or what follows its last `Answer:` must equal an accepted answer.
+    A number, or a text that is one, as a number: whole numbers exactly, others within their millionth part. `true` and
+    `false` as yes and no, formulas by their meaning, objects as JSON. All else as a text: case, quotation marks, marks
+    of layout, an article before it and punctuation at its end do not count; signs within it do.
     """
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
         """Judge by comparison."""
-        wanted = {_normal(a) for a in accepted_answers(problem)}
-        if any(_normal(c) in wanted for c in answer_candidates(trial.answer)):
+        statement = stated_answer(trial.answer)
+        if any(same_answer(statement, trial.answer, r) for r in references(problem)):
             return self.passed()
-        feedback = f"The answer {quoted(final_answer(trial.answer))} is wrong."
-        if len(trial.answer.split()) > 30:
+        feedback = f"The answer {quoted(statement.text)} is wrong."
+        if not statement.marked and len(trial.answer.split()) > 30:
             feedback += " End with a line `Answer: ` and nothing but the answer."
         return self.wrong(problem, feedback)
+
+
+class NormalizedMatch(BaseEvaluator):
+    """Exact match (EM) after the normalisation of SQuAD and HotpotQA; the paper's measure for HotpotQA (section 4.2).
+
+    Case, punctuation and articles do not count, not within the answer either.
+    """
+
+    async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
+        """Judge by comparison."""
+        readings = {_normal(t) for t in _readings(trial.answer)}
+        if any(_normal(r) in readings for r in accepted_answers(problem)):
+            return self.passed()
+        return self.wrong(problem, f"The answer {quoted(stated_answer(trial.answer).text)} is wrong.")
 
 
 def _normal(text: str) -> str:
     # An answer that is all punctuation or articles would normalise to nothing and match any other such.
     return normalize_answer(text) or text.strip()
+
+
+def _readings(reply: str) -> list[str]:
+    """A reply's answer as the scorers of question answering take it: whole, or without what explains it."""
+    statement = stated_answer(reply)
+    return [reply, statement.text, *([first_sentence(statement.text)] if statement.marked else [])]
 
 
 def token_f1(answer: str, reference: str) -> float:
@@ -48,7 +67,7 @@ def token_f1(answer: str, reference: str) -> float:
     special = {"yes", "no", "noanswer"}
     if left != right and (left in special or right in special):
         return 0.0
-    a, b = left.split(), right.split()
+    a, b = tokens(answer), tokens(reference)
     common = sum((Counter(a) & Counter(b)).values())
     if not common:
         return float(left == right)
@@ -56,7 +75,7 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 class TokenF1(BaseEvaluator):
-    """HotpotQA's token F1, passed from a threshold on."""
+    """HotpotQA's and SQuAD's token F1, passed from a threshold on."""
 
     def __init__(self, name: str, *, threshold: float = 0.8, reveal_answers: bool = False) -> None:
         super().__init__(name, reveal_answers=reveal_answers)
@@ -68,38 +87,65 @@ class TokenF1(BaseEvaluator):
         return {**super().config, "threshold": self._threshold}
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
-        """Judge by the best F1 of any reading of the reply with any accepted answer."""
-        references = accepted_answers(problem)
-        score = max(token_f1(c, r) for c in answer_candidates(trial.answer) for r in references)
+        """Judge by the F1 of what the reply states with the accepted answer next to it."""
+        statement = stated_answer(trial.answer)
+        readings = [statement.text, *([first_sentence(statement.text)] if statement.marked else [])]
+        score = max(token_f1(reading, r) for r in accepted_answers(problem) for reading in readings)
         if score >= self._threshold:
             return self.passed(score)
-        shown = quoted(final_answer(trial.answer))
         closeness = "has nothing in common with" if score == 0 else f"overlaps by F1 {score:.2f} with"
         return self.wrong(
-            problem, f"The answer {shown} {closeness} the right one; {self._threshold:g} is needed.", score
+            problem,
+            f"The answer {quoted(statement.text)} {closeness} the right one; {self._threshold:g} is needed.",
+            score,
         )
 
 
 class Contains(BaseEvaluator):
-    """The reply contains an accepted answer, as whole words after normalisation."""
+    """The reply contains an accepted answer: a text as whole words, a number as a number."""
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
         """Judge by containment."""
-        reply = f" {normalize_answer(trial.answer)} "
-        for reference in accepted_answers(problem):
-            wanted = normalize_answer(reference)
-            if (wanted and f" {wanted} " in reply) or (not wanted and reference.strip() in trial.answer):
+        reply = folded(trial.answer)
+        numbers: list[Quantity] | None = None
+        for reference in references(problem):
+            wanted = number_meant(reference)
+            if wanted is None:
+                text = folded(reference if isinstance(reference, str) else accepted_text(reference))
+                if text and _contains(reply, text):
+                    return self.passed()
+                continue
+            if numbers is None:
+                numbers = all_numbers(trial.answer[-_LONGEST:], _MOST_NUMBERS)
+            if any(equal(number, wanted) for number in numbers):
                 return self.passed()
         return self.wrong(problem, "The reply does not contain the right answer.")
 
 
-class Numeric(BaseEvaluator):
-    """The reply's last number equals the reference within a tolerance, as GSM8K is scored.
+_LONGEST, _MOST_NUMBERS = 10_000, 1_000
+"""Characters, from the end, in which a number is looked for, and how many of them are."""
 
-    The tolerance is relative to the reference, and absolute for a reference of 0.
+
+def accepted_text(reference: Any) -> str:
+    """A reference that is no text as one."""
+    return {True: "true", False: "false"}[reference] if isinstance(reference, bool) else str(reference)
+
+
+def _contains(reply: str, text: str) -> bool:
+    """Whether a text stands in a reply as whole words, and not as part of `C#`, `1.5` or `-5`."""
+    before = r"(?<![\w#+])(?<!\d[.,])" if text[0].isalnum() else r"(?<!\S)"
+    after = r"(?![\w#]|\+\+|[.,]\d)" if text[-1].isalnum() else r"(?!\w)"
+    return re.search(before + re.escape(text) + after, reply) is not None
+
+
+class Numeric(BaseEvaluator):
+    """The number a reply states equals the reference: the marked one, else the last, as GSM8K is scored.
+
+    Whole numbers must be met exactly, others within their millionth part. A tolerance of one's own is relative to
+    the reference, and absolute for a reference of 0.
     """
 
-    def __init__(self, name: str, *, tolerance: float = 1e-6, reveal_answers: bool = False) -> None:
+    def __init__(self, name: str, *, tolerance: float | None = None, reveal_answers: bool = False) -> None:
         super().__init__(name, reveal_answers=reveal_answers)
         self._tolerance = tolerance
 
@@ -109,105 +155,56 @@ class Numeric(BaseEvaluator):
         return {**super().config, "tolerance": self._tolerance}
 
     def check(self, problem: Problem) -> str | None:
-        """The answer must hold a number."""
-        for answer in accepted_answers(problem):
-            if last_number(answer) is None:
-                return f"field 'answer' is {quoted(answer, 40)}, which is not a number"
+        """Each accepted answer must be a number, alone or with its unit."""
+        for reference in references(problem):
+            if _wanted(reference) is None:
+                shown = quoted(reference if isinstance(reference, str) else str(reference), 40)
+                return (
+                    f"field 'answer' is {shown}, which is not a number: give the number alone, "
+                    "or compare texts with the evaluator 'exact'"
+                )
         return super().check(problem)
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
-        """Judge by the last number of the stated answer, else of the whole reply."""
-        numbers = [n for n in map(last_number, answer_candidates(trial.answer)) if n is not None]
-        if not numbers:
-            return self.failed("The reply holds no number. End with the number asked for.", "NoNumber")
-        wanted = [n for n in map(last_number, accepted_answers(problem)) if n is not None]
-        if any(math.isclose(numbers[0], n, rel_tol=self._tolerance, abs_tol=self._tolerance) for n in wanted):
+        """Judge by the one number that the reply states."""
+        number = number_stated(stated_answer(trial.answer), trial.answer)
+        if number is None:
+            return self.failed("The reply states no number. End with the number asked for.", "NoNumber")
+        if any(w is not None and equal(number, w, self._tolerance) for w in map(_wanted, references(problem))):
             return self.passed()
-        return self.wrong(problem, f"The number {numbers[0]:.15g} is wrong.")
+        return self.wrong(problem, f"The number {number.text[:60]} is wrong.")
 
 
-_OPTION = re.compile(r"^\s*[(\[]?([A-Z])[)\].:]\s+(.+?)\s*$", re.MULTILINE)
-_LETTER = re.compile(r"^\W*(?:option|choice)?\W*([A-Z])(?:[)\].:,]|\s*$|\s+[-\u2013\u2014])", re.IGNORECASE)
+def _wanted(reference: Any) -> Quantity | None:
+    meant = number_meant(reference)
+    return whole_number(reference, units=True) if meant is None and isinstance(reference, str) else meant
 
 
 class Choice(BaseEvaluator):
-    """Multiple choice: the reply names the right option by its letter or by its text.
+    """Multiple choice: the reply decides for the right option, by its label or by its text.
 
-    Options are read from the prompt's lines of the form `A) text`, `(A) text` or `A. text`.
+    Options are read from the prompt: `A) text`, `(A) text`, `A. text`, `1) text`, a line each or in one. The
+    reference is a label, an option's text, or a whole number that counts lettered options from 0, as in MMLU.
     """
+
+    def check(self, problem: Problem) -> str | None:
+        """Each accepted answer must name an option."""
+        options = read_options(problem.prompt)
+        for reference in references(problem):
+            if option_of(reference, options) is None:
+                named = f"none or two of the options {', '.join(options)}: give the right letter"
+                if not options:
+                    named = "no letter, and the prompt shows no options: write them as 'A) text', a line each"
+                return f"field 'answer' is {quoted(str(reference), 40)}, which names {named}"
+        return needs_answer(problem, self.name)
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
         """Judge by the option chosen."""
-        options = {letter: normalize_answer(text) for letter, text in _OPTION.findall(problem.prompt)}
-        wanted = {_option(a, options) or normalize_answer(a) for a in accepted_answers(problem)}
-        chosen = next((c for c in (_option(t, options) for t in answer_candidates(trial.answer)) if c), None)
+        options = read_options(problem.prompt)
+        chosen = chosen_option(trial.answer, options)
         if chosen is None:
             letters = f" ({', '.join(options)})" if options else ""
             return self.failed(f"The reply chooses none of the options{letters}. Name one by its letter.", "NoChoice")
-        return self.passed() if chosen in wanted else self.wrong(problem, f"The choice {chosen} is wrong.")
-
-
-def _option(text: str, options: dict[str, str]) -> str | None:
-    match = _LETTER.match(text)
-    if match and (not options or match[1].upper() in options):
-        return match[1].upper()
-    normal = normalize_answer(text)
-    return next((letter for letter, option in options.items() if option and option == normal), None)
-
-
-class Regex(BaseEvaluator):
-    """The reply matches the pattern that stands in the answer (`re.search`)."""
-
-    def check(self, problem: Problem) -> str | None:
-        """The answer must be a valid pattern."""
-        for pattern in accepted_answers(problem):
-            try:
-                re.compile(pattern)
-            except re.error as exc:
-                return f"field 'answer' is not a regular expression: {exc}"
-        return super().check(problem)
-
-    async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
-        """Judge by search."""
-        patterns = accepted_answers(problem)
-        if any(re.search(p, t) for p in patterns for t in answer_candidates(trial.answer)):
+        if chosen in {option_of(r, options) for r in references(problem)}:
             return self.passed()
-        return self.wrong(problem, f"The answer {quoted(final_answer(trial.answer))} does not have the form wanted.")
-
-
-class JsonSchema(BaseEvaluator):
-    """The reply holds a JSON value that satisfies the JSON schema in the answer."""
-
-    def check(self, problem: Problem) -> str | None:
-        """The answer must be a valid schema."""
-        if not isinstance(problem.answer, dict | bool):
-            return "field 'answer' must be a JSON schema (an object) for the evaluator 'json_schema'"
-        from jsonschema import SchemaError
-        from jsonschema.validators import validator_for
-
-        schema: Any = problem.answer
-        try:
-            validator_for(schema).check_schema(schema)
-        except SchemaError as exc:
-            return f"field 'answer' is not a valid JSON schema: {exc.message}"
-        return None
-
-    async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
-        """Judge by validation."""
-        from jsonschema.exceptions import best_match
-        from jsonschema.validators import validator_for
-
-        try:
-            value = extract_json(trial.answer)
-        except ValueError:
-            return self.failed("The reply holds no JSON value. Answer with one JSON value only.", "NoJson")
-        schema: Any = problem.answer
-        errors = list(validator_for(schema)(schema).iter_errors(value))
-        if not errors:
-            return self.passed()
-        error: Any = best_match(errors)
-        where = error.json_path
-        # What `const` and `enum` allow is the answer itself.
-        told = self._reveal or error.validator not in ("const", "enum")
-        reason = str(error.message)[:300] if told else "the value is wrong"
-        return self.failed(f"At {where}: {reason}.", "SchemaError", details={"errors": len(errors)})
+        return self.wrong(problem, f"The choice {chosen} is wrong.")

@@ -9,7 +9,7 @@ import pytest
 
 from reflexion.errors import MalformedReplyError, RateLimitError
 from reflexion.evaluators import resolve_evaluator
-from reflexion.evaluators.judge import parse_judge, read_preference, read_vote
+from reflexion.evaluators.judge import parse_judge
 from reflexion.llm.base import LLM, ChatReply, ChatRequest
 from reflexion.types import Evaluation, Problem, Trial, Usage
 
@@ -139,28 +139,23 @@ async def test_an_error_of_the_judge_is_raised_as_it_is() -> None:
         await judge("judge:3", Scripted(answer))
 
 
-@pytest.mark.parametrize(
-    ("reply", "passed"),
-    [
-        ('{"passed": true, "score": 10}', True),
-        ('```json\n{"passed": "yes"}\n```', True),
-        ('Sure! {"score": 3, "passed": false} Hope this helps.', False),
-        ('{"reason": "cut off", "passed": false, "sco', False),
-        ("passed: yes", True),
-        ("passed: true, or passed: false?", None),
-        ("[1]", None),
-        ("", None),
-    ],
-)
-def test_votes_are_read_tolerantly(reply: str, passed: bool | None) -> None:
-    vote = read_vote(reply)
-    assert (None if vote is None else vote.passed) is passed
+async def test_a_judge_may_think_aloud() -> None:
+    model = Scripted(lambda n, r: '<think>{"passed": false}</think>{"passed": true, "score": 10, "reason": ""}')
+    assert (await judge("judge", model)).passed
 
 
-def test_preferences_are_read_tolerantly() -> None:
-    assert read_preference('{"better": "a", "reason": "x"}') == ("A", "x")
-    assert read_preference('better: "TIE"') == ("tie", "")
-    assert read_preference("B or A") is None
+async def test_what_the_agent_thought_is_not_judged() -> None:
+    model = Scripted(lambda n, r: '{"passed": true, "score": 10, "reason": ""}')
+    await judge("judge", model, OPEN, "<think>Secret drafts.</think>Old pond")
+    assert "Old pond" in model.requests[0].messages[-1].content
+    assert "Secret" not in model.requests[0].messages[-1].content
+
+
+@pytest.mark.parametrize("reply", ["[" * 1_500, '{"passed": {"a":' * 700, '"' * 999, "<think>passed: true"])
+async def test_no_reply_of_a_judge_is_more_than_a_failed_verdict(reply: str) -> None:
+    model = Scripted(lambda n, r: reply)
+    evaluation = await judge("judge", model)
+    assert (evaluation.passed, evaluation.failure_class, len(model.requests)) == (False, "MalformedReplyError", 2)
 
 
 def test_options() -> None:

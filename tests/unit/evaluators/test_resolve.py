@@ -24,6 +24,10 @@ class Model:
 def test_the_evaluator_is_inferred_from_what_a_problem_has() -> None:
     assert infer_evaluator(PROBLEM) == "exact"
     assert infer_evaluator(Problem(id="p", prompt="?")) == "judge"
+    assert infer_evaluator(Problem(id="p", prompt="?", answer="")) == "exact"
+    assert infer_evaluator(Problem(id="p", prompt="Which?\nA) x\nB) y", answer="B")) == "choice"
+    assert infer_evaluator(Problem(id="p", prompt="Which letter?", answer="B")) == "exact"
+    assert infer_evaluator(Problem(id="p", prompt="Do it:\n1. x\n2. y", answer="2")) == "exact"
     assert infer_evaluator(Problem(id="p", prompt="?", answer="x", tests="assert 1")) == "python"
     assert infer_evaluator(Problem(id="p", prompt="?", visible_tests=("assert 1",))) == "python"
 
@@ -48,7 +52,7 @@ def test_each_judge_has_its_own_evaluator() -> None:
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ("exactly", "exact, f1"),
+        ("exactly", "exact, em, f1"),
         ("f1:high", "'high'"),
         ("f1:2", "from 0 to 1"),
         ("f1:", "colon"),

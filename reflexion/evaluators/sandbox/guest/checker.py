@@ -38,6 +38,8 @@ _VALUES = {
 }
 """Classes of the library that a solution may return as themselves: calling them carries out nothing else."""
 _READABLE = frozenset({"__name__", "__qualname__", "__doc__", "__module__", "__class__", "__dict__", "__len__"})
+_FIXED = (type, types.FunctionType, types.ModuleType, types.MethodType)
+"""Objects of the tests whose attributes a solution can neither list nor change."""
 _INSIDES = ("gi_", "cr_", "ag_", "tb_", "f_", "co_", "func_")
 _STEPPING = frozenset({"send", "throw", "close", "__next__", "__anext__", "asend", "athrow", "aclose"})
 
@@ -55,22 +57,22 @@ class CheckerLink(Link):
 
     Args:
         channel: to the solver.
-        tested: names of classes of the solution that the tests are about.
-        expected: names of exceptions that the tests speak of.
+        plan: which names the tests take from the solution, which of them stand for classes that the tests are about,
+            and which exceptions the tests speak of.
         surroundings: what the tests set up around the solution.
     """
 
-    def __init__(
-        self, channel: Channel, tested: frozenset[str], expected: frozenset[str], surroundings: Surroundings
-    ) -> None:
+    def __init__(self, channel: Channel, plan: dict[str, Any], surroundings: Surroundings) -> None:
         super().__init__(channel, 2, _OWN_MODULES)
+        self._wanted = frozenset(plan["wanted"])
         self.used = 0
         self.namespace: dict[str, Any] = {}
         self.broken: BaseException | None = None
-        self._tested_names = tested
+        self._tested_names = frozenset(plan["tested"])
         self._tested: dict[type, bool] = {}
         self._tested_classes: set[int] = set()
-        self._expected = expected
+        self._expected = frozenset(plan["expected"])
+        self._stepping = False
         self._surroundings = surroundings
         self._lent: dict[tuple[str, str], Any] = {("builtins", kind.__name__): kind for kind in _TYPES}
         self.operations |= {
@@ -78,6 +80,7 @@ class CheckerLink(Link):
             "stdin": surroundings.read_stdin,
         }
         del self.operations["subclass"]
+        self.operations |= {"set": self._do_set, "del": self._do_del}
 
     # --- what the solution may do for itself, and what it may not ------------------------------------------------
 
@@ -134,9 +137,25 @@ class CheckerLink(Link):
         hidden = name.startswith("__") and name not in _READABLE
         if hidden or name.startswith(_INSIDES):
             raise AttributeError(name)
-        if name == "__dict__" and isinstance(thing, type | types.FunctionType | types.ModuleType | types.MethodType):
-            raise AttributeError(name)
+        if name == "__dict__":
+            if isinstance(thing, _FIXED):
+                raise AttributeError(name)
+            return dict(vars(thing))
         return getattr(thing, name)
+
+    def _do_set(self, thing: Any, name: str, value: Any) -> None:
+        self._refuse_changes(thing, name)
+        setattr(thing, name, value)
+
+    def _do_del(self, thing: Any, name: str) -> None:
+        self._refuse_changes(thing, name)
+        delattr(thing, name)
+
+    @staticmethod
+    def _refuse_changes(thing: Any, name: str) -> None:
+        """A solution may change the objects it is given, not what they can do: that would judge for the tests."""
+        if isinstance(thing, _FIXED) or name.startswith("__") or callable(getattr(type(thing), name, None)):
+            raise AttributeError(f"{name!r} of an object of the tests cannot be changed")
 
     # --- messages ------------------------------------------------------------------------------------------------
 
@@ -158,9 +177,9 @@ class CheckerLink(Link):
             self.mirrors.note_made(result)
         return result
 
-    def raised(self, exception: Any, answer: dict[str, Any], operation: str) -> BaseException:
-        found = super().raised(exception, answer, operation)
-        failure = _failure(answer["e"] if isinstance(answer["e"], dict) else {})
+    def raised(self, exception: Any, failure: Any, operation: str) -> BaseException:
+        found = super().raised(exception, failure, operation)
+        failure = _failure(cast("dict[str, Any]", failure) if isinstance(failure, dict) else {})
         found.reflexion_failure = failure  # type: ignore[attr-defined]
         names = {cls.__name__ for cls in type(found).__mro__}
         ends = operation != "call" or self._stepping
@@ -169,7 +188,7 @@ class CheckerLink(Link):
                 stopped = RuntimeError(f"the solution raised {type(found).__name__}")
                 stopped.reflexion_failure = failure  # type: ignore[attr-defined]
                 return stopped
-        elif (not isinstance(found, Exception) or "SkipTest" in names) and not names & self._expected:
+        elif (not isinstance(found, Exception) or _steers_tests(type(found))) and not names & self._expected:
             stopped = Stopped(type(found).__name__)
             stopped.reflexion_failure = failure  # type: ignore[attr-defined]
             return stopped
@@ -188,7 +207,7 @@ class CheckerLink(Link):
     def after_receiving(self, message: dict[str, Any]) -> None:
         self._surroundings.hear(message)
         for name, node in _mapping(message.get("g")).items():
-            if name in self.namespace:
+            if name in self._wanted:
                 self.namespace[name] = self.decode(node)
 
     def do_finish(self, awaitable: Any) -> Any:
@@ -200,6 +219,13 @@ class CheckerLink(Link):
 
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(asyncio.run, wait()).result()
+
+
+def _steers_tests(cls: type) -> bool:
+    """Whether an exception tells a test runner what to do: skip, stop, expect a failure."""
+    return any(
+        base.__module__.partition(".")[0] in ("unittest", "doctest", "pytest", "_pytest") for base in cls.__mro__
+    )
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -233,7 +259,7 @@ def check(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
         if not plan["flags"].get("exact_classes"):
             keep_order()
         surroundings = Surroundings(plan["flags"])
-        link = CheckerLink(channel, frozenset(plan["tested"]), frozenset(plan["expected"]), surroundings)
+        link = CheckerLink(channel, plan, surroundings)
         namespace = _namespace(job, plan, link)
         entry = plan["entry"]
         if entry and entry not in namespace:

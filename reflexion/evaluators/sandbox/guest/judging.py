@@ -180,8 +180,10 @@ def _run_cases(case: Any) -> None:
         raise AssertionError(f"{case.__name__} has no tests")
     if result.unexpectedSuccesses:
         raise AssertionError("a test that must fail has passed")
-    if len(result.skipped) == result.testsRun:
+    if not result.good:
         raise AssertionError("every test was skipped")
+    if result.good + len(result.skipped) + len(result.expectedFailures) != result.testsRun:
+        raise AssertionError("a test neither passed nor failed")
 
 
 def _first_failure() -> Any:
@@ -190,6 +192,10 @@ def _first_failure() -> Any:
 
     class FirstFailure(unittest.TestResult):
         failure: BaseException | None = None
+        good = 0
+
+        def addSuccess(self, test: Any) -> None:
+            self.good += 1
 
         def addError(self, test: Any, err: Any) -> None:
             self._note(err)

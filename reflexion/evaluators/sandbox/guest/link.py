@@ -81,9 +81,12 @@ class Link:
         with self.lock:
             answer = self._exchange(self._message({"op": operation}, args))
             try:
-                return self._result(answer, operation)
+                values = self._received(answer)
             finally:
                 self._shared.forget_some()
+        if "e" in answer:
+            raise self.raised(values[0] if values else None, answer["e"], operation)
+        return values[0] if values else None
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call what stands for a function there."""
@@ -126,16 +129,20 @@ class Link:
         """Send a request, serve what the other side asks meanwhile, and receive the answer."""
         self.channel.send(message)
         while True:
-            answer = _mapping(self.channel.receive())
+            try:
+                answer = _mapping(self.channel.receive())
+            except (ValueError, RecursionError) as exc:
+                raise DecodeError(f"{type(exc).__name__}: {exc}") from exc
             if "op" not in answer:
                 return answer
             self.serve(answer)
 
-    def _result(self, answer: dict[str, Any], operation: str) -> Any:
-        values = self._receive(answer)
-        if "e" in answer:
-            raise self.raised(values[0], answer, operation)
-        return values[0] if values else None
+    def _received(self, message: dict[str, Any]) -> list[Any]:
+        """As `_receive`; a message that makes no sense is never taken for what a test expects."""
+        try:
+            return self._receive(message)
+        except Exception as exc:
+            raise DecodeError(f"{type(exc).__name__}: {exc}") from exc
 
     def _receive(self, message: dict[str, Any]) -> list[Any]:
         """Take over what a message says of containers, and its values."""
@@ -154,7 +161,7 @@ class Link:
     def after_receiving(self, message: dict[str, Any]) -> None:
         """Take over what else a message says."""
 
-    def raised(self, exception: Any, answer: dict[str, Any], operation: str) -> BaseException:
+    def raised(self, exception: Any, failure: Any, operation: str) -> BaseException:
         """What is raised here for an exception of the other side."""
         if not isinstance(exception, BaseException):
             raise DecodeError("what was raised is no exception")

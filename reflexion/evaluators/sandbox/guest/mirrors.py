@@ -25,7 +25,13 @@ __all__ = ["Mirrored", "Mirrors"]
 
 _SECRET = object()
 """Given by who makes a class that stands for one there; any other new class is made there."""
-_UNSEEN = frozenset({"__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "_reflexion_text"})
+_UNSEEN = frozenset(
+    {
+        "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "_reflexion_text",
+        "__abstractmethods__", "__isabstractmethod__", "__array_function__", "__array_ufunc__", "__array_priority__",
+    }
+)  # fmt: skip
+"""Attributes that libraries look for to let an object decide for them; no object there is asked for these."""
 _HERE = frozenset(
     {
         "args", "__traceback__", "__cause__", "__context__", "__suppress_context__", "__notes__", "_reflexion_text",
@@ -60,7 +66,7 @@ class Mirrored(type):
         return made
 
     def __getattr__(cls, name: str) -> Any:
-        if name in ("__abstractmethods__", "__isabstractmethod__"):
+        if name in _UNSEEN:
             raise AttributeError(name)
         value = cls._reflexion_link.ask("get", cls, name)
         if callable(value) and not isinstance(value, type):
@@ -397,7 +403,7 @@ class Mirrors:
             bases = [*ours, *raised] if ours else [self._raising, *raised]
             namespace.pop("__class__", None)
         elif data is not None:
-            bases = [*ours, *theirs] if ours else [self._data, data]
+            bases = [*ours, *(p for p in theirs if data_base(p) is not None)] if ours else [self._data, data]
         else:
             bases = ours or [self._plain]
         try:

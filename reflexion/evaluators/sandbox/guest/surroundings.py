@@ -28,7 +28,7 @@ class Surroundings:
 
     def __init__(self, flags: dict[str, Any]) -> None:
         self._flags = flags
-        self._environ = dict(os.environ)
+        self._environ = dict(os.environ) if flags.get("environ") else {}
         self._input = builtins.input
         self._stdin = sys.stdin
         self._random: Any = None
