@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 __all__ = ["Split", "split_thought"]
@@ -29,6 +30,8 @@ _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _BARE_CHANNELS = re.compile(r"\A\s*analysis(?=[A-Z\s])")
 """How a reply in channels looks where a server dropped the special tokens between them."""
 _SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
+_MOST_TAGS = 4000
+"""Tags read in one reply; those that follow are text."""
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
@@ -75,7 +78,7 @@ def split_thought(reply: str) -> Split:
 
 def _tags(reply: str) -> list[_Tag]:
     found: list[_Tag] = []
-    for match in _TAG.finditer(reply):
+    for match in islice(_TAG.finditer(reply), _MOST_TAGS):
         start, end = match.span()
         if start > 0 and end < len(reply) and reply[start - 1] in _QUOTES and reply[end] in _QUOTES:
             continue

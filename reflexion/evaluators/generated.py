@@ -4,6 +4,9 @@ Specs: `generated`, `generated:8` (that many asserts at most, 6 by default). The
 problem, from its text alone, and join its visible ones. They are the agent's own verdict: they decide whether
 it reflects and tries again, and feedback quotes nothing else. Hidden tests, where there are any, decide
 whether the problem counts as solved; the agent never learns what they say. Reports compare the two.
+
+Tests that cannot fail are left out. Where nothing usable is written, the model is asked once more; where that is in
+vain too and there are no other tests, there is no verdict, and the answer does not count as solved.
 """
 
 from __future__ import annotations
@@ -11,16 +14,23 @@ from __future__ import annotations
 import ast
 import asyncio
 import builtins
+import itertools
+import re
+import textwrap
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reflexion.errors import MalformedReplyError, RefusalError
-from reflexion.evaluators.extract import extract_code
+from reflexion.evaluators.code import fenced_blocks
+from reflexion.evaluators.code.fences import is_python
+from reflexion.evaluators.code.parsing import Reader, root_name, statements_in
 from reflexion.evaluators.python import PythonTests
 from reflexion.keys import digest
 from reflexion.llm.base import LLM, ChatRequest, Message, Sampling
-from reflexion.types import Evaluation, Problem, Trial, Usage
+from reflexion.thought import split_thought
+from reflexion.types import Decider, Evaluation, Problem, Trial, Usage
 
 if TYPE_CHECKING:
     from reflexion.evaluators.sandbox.model import Job, Report
@@ -31,6 +41,8 @@ COUNT = 6
 """Asserts at most, where nothing is said."""
 _KEPT = 10_000
 """Problems whose tests are kept."""
+_MOST_READ = 200
+"""Asserts looked at in one reply."""
 _SYSTEM = (
     "You write unit tests in Python. Reply with one ```python block of plain asserts, one a line, and nothing else."
 )
@@ -38,7 +50,15 @@ _PROMPT = (
     "{task}\n\nDo not write the function. Write {count} asserts that call {name} with literal arguments and compare "
     "the result with the right literal value, edge cases included."
 )
-_VERSION = digest([_SYSTEM, _PROMPT])[:16]
+_AGAIN = (
+    "None of that could be used. Write {count} lines of the form `assert {name}(…) == …`, with literal values, "
+    "in one ```python block."
+)
+_NO_TESTS = "There is no verdict: the model wrote no assert that could be used, and the problem has no tests."
+_ASSERT = re.compile(r"assert\b[^`]*")
+_VERSION = digest([_SYSTEM, _PROMPT, _AGAIN, 2])[:16]
+_LENGTHS = (512, 2048)
+"""Tokens at most of the first and the second reply: a model that thinks aloud may need more than asserts do."""
 
 
 @dataclass
@@ -92,13 +112,23 @@ class GeneratedTests(PythonTests):
         joined = tuple(dict.fromkeys((*problem.visible_tests, *written.tests)))
         verdict = await super().evaluate(problem.model_copy(update={"visible_tests": joined}), trial)
         usage, written.usage = written.usage, Usage()  # told once, by the first trial that needed them
-        details = {**verdict.details, "generated": list(written.tests)}
-        return verdict.model_copy(update={"usage": usage, "details": details, "model": written.model})
+        given: Decider = "hidden_tests" if problem.tests else "visible_tests"
+        update: dict[str, Any] = {
+            "usage": usage,
+            "model": written.model,
+            "details": {**verdict.details, "generated": list(written.tests)},
+            "decided_by": given if problem.tests or problem.visible_tests else "own_tests",
+        }
+        return verdict.model_copy(update=update)
+
+    def _proof_key(self, problem: Problem) -> tuple[Any, ...]:
+        # What the model adds to the visible tests changes nothing about the tests that were proved.
+        return super()._proof_key(problem.model_copy(update={"visible_tests": ()}))
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
-        """Run all tests; without any there is nothing to object to."""
+        """Run all tests; without any there is no verdict, and the agent has nothing to go on with."""
         if not problem.tests and not problem.visible_tests:
-            return self.passed(accepted=True)
+            return self.failed(_NO_TESTS, "NoVerdict", accepted=True, details={"hidden": False})
         return await super().judge(problem, trial)
 
     def _verdict(self, job: Job, report: Report) -> Evaluation:
@@ -129,49 +159,69 @@ class GeneratedTests(PythonTests):
     async def _write(self, problem: Problem) -> _Written:
         name = problem.entry_point or "the function"
         prompt = _PROMPT.format(task=problem.prompt, count=self._count, name=name)
-        request = ChatRequest(
-            messages=(Message(role="system", content=_SYSTEM), Message(role="user", content=prompt)),
-            sampling=Sampling(max_tokens=512),
-            role="judge",
-            salt="tests",
-        )
-        try:
-            reply = await self._llm.chat(request)
-        except MalformedReplyError as exc:
-            return _Written(usage=exc.usage or Usage(calls=1, unknown=1), model=self._llm.model)
-        except RefusalError:
-            return _Written(usage=Usage(calls=1, unknown=1), model=self._llm.model)
-        tests = asserts_of(reply.text, problem.entry_point, self._count)
-        return _Written(tests, reply.usage, reply.model)
+        messages = (Message(role="system", content=_SYSTEM), Message(role="user", content=prompt))
+        written = _Written(model=self._llm.model)
+        for attempt, length in enumerate(_LENGTHS):
+            request = ChatRequest(
+                messages=messages,
+                sampling=Sampling(max_tokens=length),
+                role="judge",
+                salt="tests again" if attempt else "tests",
+            )
+            try:
+                reply = await self._llm.chat(request)
+            except MalformedReplyError as exc:
+                written.usage += exc.usage or Usage(calls=1, unknown=1)
+                continue
+            except RefusalError:
+                written.usage += Usage(calls=1, unknown=1)
+                break
+            written.usage += reply.usage
+            written.model = reply.model
+            written.tests = asserts_of(reply.text, problem.entry_point, self._count)
+            if written.tests:
+                break
+            said = Message(role="assistant", content=reply.text.strip() or "…")
+            messages = (*messages, said, Message(role="user", content=_AGAIN.format(count=self._count, name=name)))
+        return written
 
 
 def asserts_of(reply: str, entry_point: str | None, most: int) -> tuple[str, ...]:
-    """The asserts of a reply that parse and call the function, in order and each once.
+    """The asserts of a reply that parse, call the function and can fail, in order and each once.
 
-    Those that need a variable of the reply are left out: each is judged by itself.
+    Those that need a variable of the reply are left out: each is judged by itself. A thought holds none.
     """
-    code = extract_code(reply)
+    name = root_name(entry_point)
     found: dict[str, None] = {}
-    for statement in _statements(code):
-        if isinstance(statement, ast.Assert) and _calls(statement.test, entry_point):
+    asserts = (s for s in _statements(split_thought(reply).answer) if isinstance(s, ast.Assert))
+    for statement in itertools.islice(asserts, _MOST_READ):
+        if _calls(statement.test, name) and _can_fail(statement.test):
             statement.msg = None
             found.setdefault(ast.unparse(statement))
     return tuple(found)[:most]
 
 
-def _statements(code: str) -> list[ast.stmt]:
-    """The statements of a reply; of one that does not parse as a whole, those lines that do."""
-    try:
-        return [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.stmt)]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        pass
-    kept: list[ast.stmt] = []
-    for line in code.splitlines():
-        try:
-            kept += ast.parse(line.strip()).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-    return kept
+def _statements(reply: str) -> Iterator[ast.stmt]:
+    """The statements of a reply's code; of code that does not parse as a whole, those of its lines that do."""
+    reader = Reader()
+    blocks = fenced_blocks(reply)
+    marked = [b for b in blocks if is_python(b.lang)] or [b for b in blocks if not b.lang]
+    for code in [b.body for b in marked] or [reply]:
+        tree = reader.tree(textwrap.dedent(code))
+        if tree is None:
+            lines = (line.strip() for line in code.split("\n") if "assert" in line)
+            trees = [reader.tree(match[0]) for line in lines if (match := _ASSERT.search(line)) is not None]
+        else:
+            trees = [tree]
+        for found in trees:
+            yield from _within(found.body if found is not None else [])
+
+
+def _within(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements and those within them, in the order of the text."""
+    for statement in body:
+        yield statement
+        yield from _within(statements_in(statement))
 
 
 def _calls(node: ast.expr, name: str | None) -> bool:
@@ -183,3 +233,20 @@ def _calls(node: ast.expr, name: str | None) -> bool:
     own = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     read = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     return name in called and read <= {name, *own, *dir(builtins)}
+
+
+def _can_fail(node: ast.expr) -> bool:
+    """Whether an assert depends on what the function gives: not on a display, a constant, or its own repetition."""
+    match node:
+        case ast.Tuple() | ast.List() | ast.Set() | ast.Dict() | ast.Lambda() | ast.JoinedStr() | ast.Constant():
+            return False
+        case ast.BoolOp(op=ast.Or()):
+            return all(_can_fail(value) for value in node.values)
+        case ast.BoolOp():
+            return any(_can_fail(value) for value in node.values)
+        case ast.UnaryOp(op=ast.Not()):
+            return _can_fail(node.operand)
+        case ast.Compare(ops=[ast.Eq() | ast.Is() | ast.LtE() | ast.GtE()]):
+            return ast.dump(node.left) != ast.dump(node.comparators[0])
+        case _:
+            return any(isinstance(n, ast.Call) for n in ast.walk(node))

@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from reflexion.errors import DatasetError, PermanentError
+from reflexion.evaluators.code import extract_code, prompt_code
 from reflexion.evaluators.common import BaseEvaluator
-from reflexion.evaluators.extract import extract_code, prompt_code
 from reflexion.evaluators.proof import own_solution, prove
 from reflexion.types import Decider, Evaluation, Problem, Trial
 

@@ -78,14 +78,93 @@ def test_false_positives_and_negatives_are_counted() -> None:
     assert (counted.wrong_let_through, counted.right_rejected) == (1 / 2, 1 / 3)
 
 
-@pytest.mark.parametrize(
-    "reply", ["I cannot.", MalformedReplyError("no choices", usage=Usage(calls=1, prompt=3)), RefusalError("no")]
-)
-def test_without_tests_there_is_nothing_to_object_to(reply: Any) -> None:
+NOTHING = ["I cannot.", MalformedReplyError("no choices", usage=Usage(calls=1, prompt=3)), "assert True", "```\n```"]
+
+
+@pytest.mark.parametrize("reply", [*NOTHING, RefusalError("no")])
+def test_hidden_tests_decide_where_the_model_writes_none(reply: Any) -> None:
     episode, _ = agent(reply, WRONG, RIGHT)
-    assert len(episode.trials) == 1 and not episode.solved and episode.usage.calls == 2
-    free = DOUBLE.model_copy(update={"tests": None})
-    assert agent(reply, WRONG, problem=free)[0].solved
+    # With no test of its own the agent has nothing to object to.
+    assert len(episode.trials) == 1 and not episode.solved
+    assert agent(reply, RIGHT)[0].solved
+    verdict = episode.trials[0].evaluation
+    assert verdict is not None and verdict.decided_by == "hidden_tests" and verdict.accepted
+
+
+@pytest.mark.parametrize("reply", [*NOTHING, RefusalError("no")])
+@pytest.mark.parametrize("answer", [RIGHT, WRONG, "nothing"])
+def test_without_any_test_there_is_no_verdict(reply: Any, answer: str) -> None:
+    episode, _ = agent(reply, answer, RIGHT, problem=DOUBLE.model_copy(update={"tests": None}))
+    assert not episode.solved and len(episode.trials) == 1
+    verdict = episode.trials[0].evaluation
+    assert verdict is not None and verdict.failure_class == "NoVerdict" and verdict.decided_by == "own_tests"
+    assert verdict.feedback.startswith("There is no verdict: the model wrote no assert")
+    asked = 1 if isinstance(reply, RefusalError) else 2
+    assert verdict.usage.calls == asked
+
+
+def test_a_model_that_wrote_nothing_usable_is_asked_once_more() -> None:
+    llm = ScriptedLLM(["def double(n):\n    return n + n\n", GOOD])
+    evaluator = resolve_evaluator("generated", DOUBLE, judge=llm)
+    verdict = asyncio.run(evaluator.evaluate(DOUBLE, Trial(index=1, answer=RIGHT)))
+    assert verdict.passed and verdict.usage.calls == 2 and len(verdict.details["generated"]) == 2  # type: ignore[arg-type]
+    first, second = llm.requests
+    assert [m.role for m in second.messages] == ["system", "user", "assistant", "user"]
+    assert "None of that could be used" in second.messages[-1].content
+    assert (first.sampling.max_tokens or 0) < (second.sampling.max_tokens or 0)
+
+
+@pytest.mark.parametrize(
+    ("update", "decided_by"),
+    [
+        ({}, "hidden_tests"),
+        ({"tests": None, "visible_tests": ("assert double(0) == 0",)}, "visible_tests"),
+        ({"tests": None}, "own_tests"),
+    ],
+)
+@pytest.mark.parametrize("answer", [RIGHT, WRONG, "  "])
+def test_a_verdict_says_what_reached_it(update: dict[str, Any], decided_by: str, answer: str) -> None:
+    episode, _ = agent(GOOD, answer, problem=DOUBLE.model_copy(update=update))
+    verdict = episode.trials[0].evaluation
+    assert verdict is not None and verdict.decided_by == decided_by and verdict.passed == (answer == RIGHT)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "assert True",
+        "assert (double(1) == 2, 'a pair')",
+        "assert [double(1)]",
+        "assert double(1) == double(1)",
+        "assert double(2) >= double(2)",
+        "assert double(1) == 3 or True",
+        "assert not {}",
+        "assert lambda: double(1)",
+        "assert 'double(1)'",
+        "assert callable(double)",
+    ],
+)
+def test_an_assert_that_cannot_fail_is_left_out(line: str) -> None:
+    assert asserts_of(f"```python\n{line}\nassert double(5) == 10\n```", "double", 9) == ("assert double(5) == 10",)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<think>\nassert double(1) == 1\n</think>\nassert double(5) == 10",
+        "```python\nassert double(5) == 10\n```\nNot:\n```text\nassert double(1) == 1\n```",
+        "1. `assert double(5) == 10`\n2. assert double(2 ==",
+        "import unittest\n\nclass T(unittest.TestCase):\n    def test(self):\n        assert double(5) == 10\n",
+        "- assert double(5) == 10\n- and so on",
+    ],
+)
+def test_asserts_are_found_in_any_form_of_reply(reply: str) -> None:
+    assert asserts_of(reply, "double", 9) == ("assert double(5) == 10",)
+
+
+def test_asserts_of_several_blocks_keep_their_order() -> None:
+    reply = "".join(f"Case {n}:\n```python\nassert double({n}) == {2 * n}\n```\n" for n in range(5))
+    assert asserts_of(reply, "double", 4) == tuple(f"assert double({n}) == {2 * n}" for n in range(4))
 
 
 def test_visible_tests_count_with_the_generated_ones() -> None:
