@@ -10,6 +10,7 @@ from pathlib import Path
 
 from reflexion.datasets.formats import FORMATS, Format, Record, detect, identifier
 from reflexion.datasets.jsonl import GzipLines, MappedLines
+from reflexion.datasets.mapping import FieldMap
 from reflexion.datasets.rows import Row, RowSource, UniqueIds
 from reflexion.datasets.selection import Condition, Where, parse_where
 from reflexion.datasets.tables import CsvRows, JsonArray, ParquetRows
@@ -59,39 +60,29 @@ class _Reader:
 
     def __init__(self, path: Path, mapping: Mapping[str, str]) -> None:
         self._path = path
-        self._mapping = dict(mapping)
-        self._sources = set(self._mapping.values())
+        self._map = FieldMap(mapping)
         self._ids: UniqueIds | None = UniqueIds()
         self._format: Format | None = None
 
     @property
     def fingerprint(self) -> str:
         """Of everything `inspect` does: an index made with another one must not be trusted."""
-        return digest(["checks-2", self._mapping])  # a higher number whenever the checks change
+        return digest(["checks-3", self._map.mapping])  # a higher number whenever the checks change
 
-    def _map(self, record: Record) -> Record:
-        if not self._mapping:
-            return record
-        kept = {k: v for k, v in record.items() if k not in self._sources and k not in self._mapping}
-        return kept | {to: record[name] for to, name in self._mapping.items() if name in record}
+    def _mapped(self, row: Row, *, first: bool = False) -> Record:
+        if not self._map:
+            return row.record
+        return self._map.apply(row.record, f"{self._path}:{row.number}", first=first)
 
     def inspect(self, row: Row) -> None:
         """Check one row of the first pass."""
-        number, record = row
-        record = self._map(record)
+        number = row.number
+        record = self._mapped(row, first=self._format is None)
         if self._format is None:
-            self._format = self._recognise(number, row.record, record)
+            self._format = detect(record, f"{self._path}:{number}")
         self._format.check(record, self._path, number)
         if self._ids is not None:
             self._ids.add(identifier(record, number))
-
-    def _recognise(self, number: int, given: Record, mapped: Record) -> Format:
-        where = f"{self._path}:{number}"
-        missing = [name for name in self._mapping.values() if name not in given]
-        if missing:
-            found = ", ".join(repr(name) for name in given)
-            raise DatasetError(f"{where}: mapped field {missing[0]!r} is missing; fields found: {found}")
-        return detect(mapped, where)
 
     def finish(self, source: RowSource) -> None:
         """Look for ids given twice, once all rows were inspected."""
@@ -99,8 +90,7 @@ class _Reader:
             self._ids.verdict(
                 self._path,
                 lambda: (
-                    (row.number, identifier(self._map(row.record), row.number))
-                    for row in source.rows(range(source.count))
+                    (row.number, identifier(self._mapped(row), row.number)) for row in source.rows(range(source.count))
                 ),
             )
         self._ids = None
@@ -108,12 +98,17 @@ class _Reader:
     def problem(self, row: Row) -> Problem:
         """The problem of an inspected row."""
         assert self._format is not None, "rows are inspected first"
-        return self._format.problem(self._map(row.record), row.number)
+        return self._format.problem(self._mapped(row), row.number, odd=row.record.__class__ is not dict)
 
     @property
     def format(self) -> str:
         """Name of the format."""
         return self._format.name if self._format else "empty"
+
+    @property
+    def note(self) -> str:
+        """What a user should know about verdicts on a file of this format, or nothing."""
+        return self._format.note if self._format else ""
 
 
 class Dataset:
@@ -124,6 +119,7 @@ class Dataset:
         digest: SHA-256 over the file's content and the field mapping, 64 hexadecimal digits. The
             selection (limit, shuffle, conditions, shard) does not change it.
         format: name of the detected format.
+        note: what a user should know about verdicts on such a file, or nothing.
         path: the file.
     """
 
@@ -131,6 +127,7 @@ class Dataset:
         self.name = name
         self.path = source.path
         self.format = reader.format
+        self.note = reader.note
         self.digest = digest([source.digest, reader.fingerprint])
         self._reader = reader
         self._source = source

@@ -202,6 +202,7 @@ class Summary(Frozen):
     )
     peak_rss_mb: float | None = Field(default=None, description="Peak memory of the process tree, 10^6 bytes.")
     granularity: int = Field(default=1, ge=1, description="Steps to a task run; 1: every step has its own.")
+    notes: tuple[str, ...] = Field(default=(), description="What was said of the verdicts before the first call.")
 
 
 class SummaryBuilder:
@@ -288,6 +289,7 @@ class SummaryBuilder:
         missing: int = 0,
         peak_rss_mb: float | None = None,
         granularity: int = 1,
+        notes: tuple[str, ...] = (),
     ) -> Summary:
         """The figures so far.
 
@@ -298,6 +300,7 @@ class SummaryBuilder:
             missing: planned episodes of which there is no record; they count as not run.
             peak_rss_mb: peak memory of the process tree in 10^6 bytes.
             granularity: steps to a task run.
+            notes: what was said of the verdicts before the first call.
         """
         episodes = self.episodes + missing
         solved = self._outcomes[Outcome.SOLVED]
@@ -351,6 +354,7 @@ class SummaryBuilder:
             agreement={name: counted.rates for name, counted in self._agreements.items()},
             peak_rss_mb=peak_rss_mb,
             granularity=granularity,
+            notes=notes,
         )
 
 
