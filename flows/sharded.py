@@ -269,7 +269,7 @@ async def _prepare(
     )
     open_channel(url, folder=root / name, run=name, token="")  # a wrong URL is told before anything is made
     tally = tally_inferred(dataset, asked=parameters.evaluator is not None)
-    notes = verdict_notes(dataset.note, tally, actor=spec, judge=judge_of(parameters, settings))
+    notes = verdict_notes(dataset, tally, actor=spec, judge=judge_of(parameters, settings))
     folder = stack.enter_context(RunFolder.start(root, name, parameters=run_record(parameters, dataset, spec, notes)))
     run = ShardedRun(folder, dataset, count, parameters=parameters, progress=watch)
     done = sum(folder.done(*key) for key in run.plan.order()) if len(folder) else 0

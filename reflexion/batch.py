@@ -302,7 +302,7 @@ async def execute_batch(
             )
         )
         tally = check_problems(dataset, session.runtime, dataset.name)
-        notes = verdict_notes(dataset.note, tally, actor=spec, judge=session.judge)
+        notes = verdict_notes(dataset, tally, actor=spec, judge=session.judge)
         folder = stack.enter_context(
             RunFolder.start(root, name, parameters=run_record(parameters, dataset, spec, notes))
         )

@@ -114,6 +114,8 @@ class VerdictTally:
     """Problems that a model judges because nothing to compare with was found."""
     first: tuple[int | None, Problem] | None = None
     """The first of these, with its row."""
+    position: int = 0
+    """Its place among the problems, from 0."""
 
     def add(self, row: int | None, problem: Problem, evaluator: str, *, asked: bool) -> None:
         """Count one problem.
@@ -122,13 +124,14 @@ class VerdictTally:
             evaluator: name of what judges it.
             asked: whether the user named an evaluator for the whole run.
         """
-        self.total += 1
+        place, self.total = self.total, self.total + 1
         if asked or problem.evaluator is not None:
             return
         self.counts[evaluator] += 1
         if evaluator.partition(":")[0] == "judge":
             self.unjudged += 1
-            self.first = self.first or (row, problem)
+            if self.first is None:
+                self.first, self.position = (row, problem), place
 
 
 def tally_inferred(dataset: Dataset, *, asked: bool) -> VerdictTally:
@@ -141,23 +144,25 @@ def tally_inferred(dataset: Dataset, *, asked: bool) -> VerdictTally:
     return tally
 
 
-def verdict_notes(of_format: str, tally: VerdictTally, *, actor: str, judge: str) -> tuple[str, ...]:
+def verdict_notes(dataset: Dataset, tally: VerdictTally, *, actor: str, judge: str) -> tuple[str, ...]:
     """What a user should know about a run's verdicts before its first call, a line each.
 
     Args:
-        of_format: what the dataset's format tells of them.
-        tally: of the problems of a run.
+        dataset: what the run is about.
+        tally: of its problems.
         actor: name of the model that answers.
         judge: name of the model that judges.
     """
-    return tuple(filter(None, (of_format, unjudged_note(tally, actor=actor, judge=judge))))
+    record = dataset.record(tally.position) if tally.first is not None else {}
+    return tuple(filter(None, (dataset.note, unjudged_note(tally, record, actor=actor, judge=judge))))
 
 
-def unjudged_note(tally: VerdictTally, *, actor: str, judge: str) -> str | None:
+def unjudged_note(tally: VerdictTally, record: Mapping[str, Any], *, actor: str, judge: str) -> str | None:
     """One line on problems without a reference or tests, and on files judged in several ways; None: nothing to say.
 
     Args:
         tally: of the problems of a run.
+        record: the fields of the first one without a reference.
         actor: name of the model that answers.
         judge: name of the model that judges.
     """
@@ -168,18 +173,18 @@ def unjudged_note(tally: VerdictTally, *, actor: str, judge: str) -> str | None:
         return f"the problems are judged in several ways: {shares}"
     row, problem = tally.first
     who = f"the model {actor} judges its own answers" if judge == actor else f"the model {judge} judges"
-    where = "" if row is None else f"row {row} "
-    lacks = f"{where}has no answer and no tests".strip()
+    where = "the first" if row is None else f"row {row}"
+    empty = [repr(n) for n in ("answer", "tests", "visible_tests") if n in record and not record[n]]
+    lacks = f"{where} has " + (f"an empty {' and '.join(empty)}" if empty else "neither answer nor tests")
     if tally.unjudged == tally.total:
-        text = f"no reference was found in any of {tally.total} problems ({lacks}): {who}"
-        if tally.total == 1:
-            text = f"no reference was found ({lacks}): {who}"
+        of = f" in any of {tally.total} problems" if tally.total > 1 else ""
+        text = f"no reference was found{of} ({lacks}): {who}"
     else:
         others = ", ".join(f"{n} by {name}" for name, n in tally.counts.most_common() if not _is_judge(name))
         elsewhere = tally.total - sum(tally.counts.values())
-        others = ", ".join(filter(None, [others, f"{elsewhere} as they ask for" if elsewhere else ""]))
-        text = f"of {tally.total} problems {others}, and {tally.unjudged} by judge, where no reference was found"
-        text = f"{text} ({lacks}): {who}"
+        others = ", ".join(filter(None, [others, f"{elsewhere} as they themselves ask" if elsewhere else ""]))
+        text = f"the problems are judged in several ways: {others}, and {tally.unjudged} without a reference ({lacks})"
+        text = f"{text}: {who}"
     maps = suggested_maps(problem.metadata, ("tests", "answer"))
     if maps:
         names = " and ".join(repr(m.partition("=")[2].rstrip("'")) for m in maps)

@@ -312,7 +312,8 @@ FUNCTION_FORMATS: tuple[Format, ...] = (
             _ATOL,
         ),
         _eval_plus,
-        note="the file holds inputs and no tests: answers are compared with what its canonical_solution gives for them",
+        note="the file holds inputs and no tests, so that answers are compared with what its canonical_solution gives "
+        "for them; tests of your own go first: --map test=FIELD",
     ),
     Format(
         "MBPP",
