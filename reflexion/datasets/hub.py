@@ -1,4 +1,4 @@
-"""Rows of a dataset of the Hugging Face Hub, or of one laid down locally in its forms, through the package `datasets`."""
+"""Rows of a dataset of the Hugging Face Hub, or of a folder in one of its forms, by the package `datasets`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _load(spec: str, name: str, config: str | None, split: str | None) -> Any:
             else datasets.load_dataset(name, config, cache_dir=os.environ.get("HF_DATASETS_CACHE"))
         )
     except (OSError, ValueError, DatasetsError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error.__cause__ or error).split())
         raise DatasetError(f"{spec}: cannot be loaded ({type(error).__name__}: {reason[:300]})") from error
     finally:
         if not bars:
