@@ -174,7 +174,8 @@ def unjudged_note(tally: VerdictTally, record: Mapping[str, Any], *, actor: str,
     row, problem = tally.first
     who = f"the model {actor} judges its own answers" if judge == actor else f"the model {judge} judges"
     where = "the first" if row is None else f"row {row}"
-    empty = [repr(n) for n in ("answer", "tests", "visible_tests") if n in record and record[n] in (None, "", [], [None])]
+    nothing = (None, "", [], [None])
+    empty = [repr(n) for n in ("answer", "tests", "visible_tests") if n in record and record[n] in nothing]
     lacks = f"{where} has " + (f"an empty {' and '.join(empty)}" if empty else "neither answer nor tests")
     if tally.unjudged == tally.total:
         of = f" in any of {tally.total} problems" if tally.total > 1 else ""
