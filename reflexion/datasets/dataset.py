@@ -71,8 +71,8 @@ class _Reader:
         self._map = FieldMap(mapping)
         self._ids: UniqueIds | None = UniqueIds()
         self._format: Format | None = None
-        self.cells = False
-        """Whether the file can hold texts only, so that lists stand in them as text."""
+        self.lists = mapping.get("answer", "").endswith("s")
+        """Whether a text in `answer` may be a list of accepted answers: by the field's own name, or the kind of file."""
 
     @property
     def fingerprint(self) -> str:
@@ -84,7 +84,7 @@ class _Reader:
         record = row.record
         if self._map:
             record = self._map.apply(record, f"{self._path}:{row.number}", first=first)
-        if self.cells and isinstance(answer := record.get("answer"), str) and answer.startswith(('["', "['")):
+        if self.lists and isinstance(answer := record.get("answer"), str) and answer.startswith(('["', "['")):
             record = {**record, "answer": as_list(answer) or answer}
         return record
 
@@ -262,7 +262,8 @@ def _locate(name_or_path: str | Path) -> tuple[str, Path]:
     if not path.exists():
         raise DatasetError(f"{name_or_path}: no such file, and no known dataset (known: {', '.join(_KNOWN)})")
     if path.is_dir():
-        raise DatasetError(f"{path}: a folder; name the file in it")
+        saved = any((path / part).is_file() for part in ("dataset_dict.json", "state.json"))
+        raise DatasetError(f"{path}: a folder; " + (f"read it as hf:{path}" if saved else "name the file in it"))
     return path.name, path
 
 
@@ -281,7 +282,7 @@ def _open_source(path: Path, reader: _Reader) -> RowSource:
         return HubRows(str(path), reader.inspect)
     file = PackedFile(path)
     if file.suffix in (".csv", ".tsv"):
-        reader.cells = True
+        reader.lists = True  # its cells hold texts only
         return CsvRows(file, reader.inspect, "\t" if file.suffix == ".tsv" else ",")
     if file.suffix in (".parquet", ".pq", ".arrow", ".feather") or file.head.startswith((b"PAR1", b"ARROW1")):
         return ColumnarRows(file, reader.inspect)

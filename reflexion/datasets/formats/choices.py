@@ -28,7 +28,7 @@ def options_of(value: Any) -> Options | None:
     them as text. Labels that stand in the texts themselves (`A)5`) are taken off.
     """
     if isinstance(value, str):
-        value = read_cell(value)
+        value = read_cell(value) or _in_one_text(value)
     labels: list[Any] | None = None
     if isinstance(value, dict):
         columns = cast("Record", value)
@@ -55,6 +55,15 @@ def options_of(value: Any) -> Options | None:
     if labels is None:
         return _labels_in_texts(known)
     return ([str(n) for n in labels], known) if len(labels) == len(known) else None
+
+
+def _in_one_text(text: str) -> dict[str, str] | None:
+    """Options that stand in one text, as `a ) 38 , b ) 27`."""
+    marks = list(re.finditer(r"(?:^|[,;\n])\s*([A-Za-z])\s*[).]\s*", text))
+    if [m[1].upper() for m in marks] != list(ascii_uppercase[: len(marks)]) or len(marks) < 2:
+        return None
+    ends = [*(m.start() for m in marks[1:]), len(text)]
+    return {m[1].upper(): text[m.end() : end].strip() for m, end in zip(marks, ends, strict=True)}
 
 
 def _option_text(value: Any) -> str | None:
@@ -133,7 +142,19 @@ def shuffled(texts: Sequence[str], question: str) -> list[str]:
 
 # -- the forms ---------------------------------------------------------------------------------------------
 
-_QUESTIONS = ("prompt", "question", "query", "question_stem", "problem", "input", "ctx", "goal", "sentence", "Question")
+_QUESTIONS = (
+    "prompt",
+    "question",
+    "query",
+    "question_stem",
+    "problem",
+    "input",
+    "ctx",
+    "goal",
+    "sentence",
+    "Question",
+    "Problem",
+)
 _OPTIONS = ("options", "choices", "endings")
 _ANSWERS = (
     "answer",
@@ -169,6 +190,7 @@ _COLUMNS: tuple[tuple[str, ...], ...] = (
     ("option1", "option2", "option3", "option4", "option5"),
     ("sol1", "sol2"),
     ("answer0", "answer1", "answer2", "answer3"),
+    ("answerA", "answerB", "answerC"),
 )
 """Names of columns that hold one option each."""
 
@@ -179,11 +201,21 @@ def _with_columns(record: Record) -> dict[str, Any]:
     known = [t for t in texts if t is not None]
     if len(known) != len(names) or len(known) < 2:
         raise Unfit(f"fields {', '.join(map(repr, names))}: every option must be a text or a number")
-    labels = [n[-1:] for n in names] if names[0][-1:] == "1" and names[0] != "sol1" else list(ascii_uppercase)
+    counted = names[0] in ("option1", "answerA")  # the sets of these count their places from 1
+    labels = [str(i) for i in range(1, len(names) + 1)] if counted else list(ascii_uppercase)
     answer = _first(record, (*_ANSWERS, *_PLACES))
     return multiple_choice(
         _first(record, _QUESTIONS), (labels[: len(known)], known), answer, passage=_first(record, _PASSAGES)
     )
+
+
+def _with_stem(record: Record) -> dict[str, Any]:
+    """A question that is an object with its options, as ARC and its like were first published."""
+    question = cast("Record", record["question"])
+    options = options_of(question.get("choices"))
+    if options is None or not is_text(question.get("stem")):
+        raise Unfit("field 'question' must hold a text in 'stem' and options in 'choices'")
+    return multiple_choice(question["stem"], options, _first(record, _ANSWERS), passage=question.get("para"))
 
 
 def _right_and_wrong(right: str, wrong: tuple[str, ...], question: str) -> Callable[[Record], dict[str, Any]]:
@@ -227,6 +259,10 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, str) and isinstance(read_cell(value), dict))
 
 
+def _is_stem(value: Any) -> bool:
+    return isinstance(value, dict) and "stem" in value
+
+
 _TEXT = "a text that is not empty"
 _OPTION = "an option"
 _ANSWER = Field((*_ANSWERS, *_PLACES), _is_answer, "a letter, a place counted from 0, or the text of an option", True)
@@ -253,6 +289,12 @@ CHOICE_FORMATS: tuple[Format, ...] = (
             Field(("mc1_targets",), _is_object, "an object of choices and labels", required=True),
         ),
         _truthful,
+        selective=True,
+    ),
+    Format(
+        "ARC",
+        (Field(("question",), _is_stem, "an object with 'stem' and 'choices'", required=True), _ANSWER),
+        _with_stem,
         selective=True,
     ),
     _wrong_format("GPQA", "Question", "Correct Answer", tuple(f"Incorrect Answer {i}" for i in (1, 2, 3))),

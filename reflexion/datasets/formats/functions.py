@@ -196,14 +196,14 @@ _DESCRIPTIONS = ("query", "problem_description", "description", "question", "con
 
 def _leet_code(record: Record) -> dict[str, Any]:
     text = next(record[name] for name in _DESCRIPTIONS if is_text(record.get(name)))
-    starter, helpers = record["starter_code"], record.get("prompt") or ""
+    starter, helpers = record.get("starter_code") or "", record.get("prompt") or ""
     parts = [text.strip()]
     if starter.strip() and starter.strip() not in text:
         parts.append(f"Complete this code. Reply with the whole class in one code block.\n\n{fenced(starter)}")
     if helpers.strip():
         parts.append(f"This is defined already:\n\n{fenced(helpers)}")
     solution = next((record[n] for n in ("completion", "canonical_solution", "solution") if is_text(record.get(n))), "")
-    name = _entry(record["entry_point"], starter)
+    name = _entry(record["entry_point"], starter or text)
     return {
         "prompt": "\n\n".join(parts),
         "entry_point": name,
@@ -258,6 +258,19 @@ def _input_field(name: str, *, required: bool = False) -> Field:
     return Field((name,), _is_inputs, "a list of lists of arguments", required)
 
 
+def _leet_format(descriptions: tuple[str, ...], *, starter: bool) -> Format:
+    fields = (
+        Field(descriptions, is_text, "a text that is not empty", required=True),
+        Field(("starter_code",), is_text, "the code to complete", required=starter),
+        _TEST,
+        _ENTRY_POINT,
+        Field(("prompt",), is_string, "Python code"),
+        Field(("completion", "canonical_solution", "solution"), is_string, "Python code"),
+        Field(("input_output",), is_anything, "examples"),
+    )
+    return Format("LeetCode", fields, _leet_code)
+
+
 FUNCTION_FORMATS: tuple[Format, ...] = (
     Format(
         "BigCodeBench",
@@ -282,19 +295,8 @@ FUNCTION_FORMATS: tuple[Format, ...] = (
         ),
         _class_eval,
     ),
-    Format(
-        "LeetCode",
-        (
-            Field(("starter_code",), is_text, "the code to complete", required=True),
-            _TEST,
-            _ENTRY_POINT,
-            Field(_DESCRIPTIONS, is_text, "a text that is not empty", required=True),
-            Field(("prompt",), is_string, "Python code"),
-            Field(("completion", "canonical_solution", "solution"), is_string, "Python code"),
-            Field(("input_output",), is_anything, "examples"),
-        ),
-        _leet_code,
-    ),
+    _leet_format(_DESCRIPTIONS, starter=True),
+    _leet_format(_DESCRIPTIONS[:2], starter=False),  # by names of its own, since the prompt holds helpers only
     Format(
         "HumanEval",
         (_PROMPT, _TEST, _ENTRY_POINT, _SOLUTION, _input_field("base_input"), _input_field("plus_input"), _ATOL),

@@ -266,6 +266,7 @@ PROGRAM_FORMATS: tuple[Format, ...] = (
             Field(("private_tests",), is_anything, "an object with 'input' and 'output'"),
             Field(("generated_tests",), is_anything, "an object with 'input' and 'output'"),
             Field(("solutions",), is_anything, "an object with 'language' and 'solution'"),
+            Field(("incorrect_solutions",), is_anything, "an object with 'language' and 'solution'"),
         ),
         _code_contests,
         selective=True,

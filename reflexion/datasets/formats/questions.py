@@ -199,6 +199,7 @@ _ANSWERED = (
     "ground_truth",
 )
 _SEVERAL = ("answers", "possible_answers", "aliases")
+_ALIASES = ("answer_aliases", "aliases")
 
 
 def _question(record: Record) -> dict[str, Any]:
@@ -215,6 +216,9 @@ def _question(record: Record) -> dict[str, Any]:
             f"field {name!r} is an object with {', '.join(map(repr, cast('Record', answer)))}; say which of it is "
             f"the answer: --map answer={name}.{next(iter(cast('Record', answer)), 'value')}"
         )
+    more = [alias for n in _ALIASES if n != name for alias in _several(record.get(n))]
+    if more:
+        answer = [*(cast("list[Any]", answer) if isinstance(answer, list) else [answer]), *more]
     return {
         "prompt": next(record[n] for n in _ASKED if is_text(record.get(n))),
         "answer": answer,
@@ -369,6 +373,7 @@ QUESTION_FORMATS: tuple[Format, ...] = (
         (
             Field(_ASKED, is_text, _TEXT, required=True),
             Field(_ANSWERED, _is_given, "any JSON value", required=True),
+            Field(("answer_aliases",), lambda v: as_list(v) is not None, "a list of texts"),
             Field(("context",), lambda v: is_string(v) or is_documents(v), "a text, or a list of documents"),
             Field(("passage",), is_string, "a text"),
         ),

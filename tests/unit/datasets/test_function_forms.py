@@ -164,6 +164,7 @@ LEET = {
         {},
         {"query": "Solve pair sum.\n\n```python\n" + LEET["starter_code"].strip() + "\n```"},  # type: ignore[union-attr]
         {"entry_point": "pairSum"},
+        {"query": "Complete:\n```python\n" + LEET["starter_code"] + "\n```", "starter_code": None},  # type: ignore[operator]
     ],
 )
 def test_leet_code(tmp_path: Path, change: dict[str, Any]) -> None:

@@ -56,6 +56,13 @@ def test_a_path_leads_into_a_cell_of_text(tmp_path: Path) -> None:
     assert open_dataset(path, mapping={"prompt": "q", "answer": "gold.aliases"})[0].answer == ["Aare", "Aar"]
 
 
+@pytest.mark.parametrize(("name", "answer"), [("aliases", ["Aare", "Aar"]), ("output", "['Aare', 'Aar']")])
+def test_a_text_with_a_list_is_one_where_the_field_holds_several_by_its_name(
+    path: Path, name: str, answer: Any
+) -> None:
+    assert first(path, {"ask": "River?", name: "['Aare', 'Aar']"}, prompt="ask", answer=name).answer == answer
+
+
 @pytest.mark.parametrize(
     ("template", "prompt"),
     [

@@ -43,6 +43,7 @@ FORMS: list[tuple[str, dict[str, Any], str, Any, str | None]] = [
     ("question and answer", {"question": "Largest planet?", "answer": "Jupiter"}, "Largest planet?", "Jupiter", None),
     ("question and answer", {"question": "Who?", "answers": ["Ada", "Lovelace"]}, "Who?", ["Ada", "Lovelace"], None),
     ("question and answer", {"question": "Who?", "possible_answers": '["Ada", "A."]'}, "Who?", ["Ada", "A."], None),
+    ("question and answer", {"question": "Who?", "answer": "Ada", "answer_aliases": ["A"]}, "Who?", ["Ada", "A"], None),
     ("question and answer", {"problem": "1+1?", "answer": 2, "id": "x"}, "1+1?", 2, None),
     ("question and answer", {"question": "Is it?", "answer": False}, "Is it?\n\nAnswer yes or no.", NO, None),
     ("OpenAI evals", {"input": [{"role": "user", "content": "Hue of grass?"}], "ideal": ["green", "Green"]},
@@ -118,6 +119,10 @@ CHOICES: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"goal": "q", "sol1": "push", "sol2": "pull", "label": 0}, "A", ["push", "pull"]),
     ({"article": "Text.", "question": "q", "options": ["up", "down"], "answer": "A"}, "A", ["up", "down"]),
     ({"ctx": "q", "endings": ["runs", "sits"], "label": "1"}, "B", ["runs", "sits"]),
+    ({"Problem": "q", "options": "a ) 38 , b ) 1,250 , c ) none", "correct": "b"}, "B", ["38", "1,250", "none"]),
+    ({"question": "q", "answerA": "hop", "answerB": "run", "answerC": "nap", "label": "1"}, "A", ["hop", "run", "nap"]),
+    ({"question": {"stem": "q", "choices": [{"label": "A", "text": "up"}, {"label": "B", "text": "down"}]},
+      "answerKey": "B"}, "B", ["up", "down"]),
 ]  # fmt: skip
 
 
