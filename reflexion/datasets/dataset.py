@@ -72,7 +72,7 @@ class _Reader:
         self._ids: UniqueIds | None = UniqueIds()
         self._format: Format | None = None
         self.lists = mapping.get("answer", "").endswith("s")
-        """Whether a text in `answer` may be a list of accepted answers: by the field's own name, or the kind of file."""
+        """Whether a text in `answer` may be a list of accepted ones: by the field's own name, or the kind of file."""
 
     @property
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ from reflexion.types import Document
 
 __all__ = ["QUESTION_FORMATS", "READING_FORMATS", "documents_of", "is_documents"]
 
-NORMALISED = "hotpot"
+NORMALISED = "em"
 """Evaluator of the sets whose own rule is SQuAD's normalisation: HotpotQA, SQuAD and TriviaQA."""
 
 

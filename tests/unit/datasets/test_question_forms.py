@@ -33,7 +33,7 @@ FORMS: list[tuple[str, dict[str, Any], str, Any, str | None]] = [
      "\\frac{1}{2}", None),
     ("MATH", {"problem": "Sum?", "solution": "So 7.", "answer": "7", "subject": "Algebra"}, "Sum?", "7", None),
     ("TriviaQA", {"question": "Swiss capital?", "answer": {"value": "Bern", "aliases": ["Bern", "Berne"]}},
-     "Swiss capital?", ["Bern", "Berne"], "hotpot"),
+     "Swiss capital?", ["Bern", "Berne"], "em"),
     ("BoolQ", {"question": "is ice cold", "passage": "Ice is frozen water.", "answer": True},
      "is ice cold?\n\nAnswer yes or no.", YES, None),
     ("BoolQ", {"question": "is ice hot?", "passage": "Ice is frozen.", "answer": "False"},
@@ -80,7 +80,7 @@ def test_squad(tmp_path: Path, answers: Any, accepted: list[str]) -> None:
         "answers": answers,
     }
     problem = opened(tmp_path / "d.jsonl", record)[0]
-    assert (problem.answer, problem.evaluator, problem.context[0].title) == (accepted, "hotpot", "Bern")
+    assert (problem.answer, problem.evaluator, problem.context[0].title) == (accepted, "em", "Bern")
     assert problem.prompt.startswith("Which river?") and problem.context[0].text == "It lies on the Aare."
 
 
