@@ -21,6 +21,7 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 
 from reflexion.batch import BatchResult, Progress
+from reflexion.report import wording
 from reflexion.report.statistics import Estimate
 from reflexion.runs import RunFolder
 from reflexion.telemetry.summary import Summary
@@ -200,6 +201,9 @@ def learning_curve(summary: Summary) -> str:
     for trial, count in enumerate(summary.solved_by_trial, 1):
         share = count / summary.episodes if summary.episodes else 0.0
         lines.append(f"| trial {trial} | {count} of {summary.episodes} | {share:.1%} | {'█' * round(20 * share)} |")
+    lines += ["", f"Handed-in pass rate: {wording.handed_in(summary.handed_in)}."]
+    lines += ["", f"Stopped by: {wording.stopped_by(summary.stopped_by, summary.max_trials)}."]
+    lines += [line for note in summary.notes for line in ("", f"> {note}")]
     return "\n".join(lines) + "\n"
 
 
@@ -209,6 +213,8 @@ def summary_rows(summary: Summary) -> list[dict[str, Any]]:
     rows: dict[str, Any] = {
         "solved": f"{summary.solved} of {summary.episodes}",
         "pass rate": _share(summary.pass_rate, summary.pass_rate_interval),
+        "handed-in pass rate": wording.handed_in(summary.handed_in),
+        "stopped by": wording.stopped_by(summary.stopped_by, summary.max_trials),
         **{f"pass@{k}": _share(e.value, e) for k, e in summary.pass_at_k.items() if k > 1},
         "errors": summary.errors,
         "not run": summary.not_run,
@@ -224,7 +230,10 @@ def summary_rows(summary: Summary) -> list[dict[str, Any]]:
         "peak memory, MB": _rounded(summary.peak_rss_mb, 0),
         "wall time, s": _rounded(summary.wall_seconds, 1),
     }
-    return [{"figure": name, "value": "no data" if value is None else value} for name, value in rows.items()]
+    told = [(name.lower(), text) for name, text in (*wording.verdict_rows(summary), *wording.judging(summary))]
+    told += [(wording.FALLIBLE[name].lower(), wording.agreement(rates)) for name, rates in summary.agreement.items()]
+    told += [("note", note) for note in summary.notes]
+    return [{"figure": name, "value": "no data" if value is None else value} for name, value in (*rows.items(), *told)]
 
 
 def _share(value: float | None, interval: Estimate | None) -> str | None:

@@ -25,10 +25,10 @@ from rich.text import Text
 
 from reflexion.ablation import AblationResult
 from reflexion.batch import BatchResult
+from reflexion.report import wording
 from reflexion.report.ablation import StrategyRun
-from reflexion.report.statistics import Estimate
+from reflexion.report.wording import interval
 from reflexion.runs import RunFolder
-from reflexion.telemetry.agreement import AgreementRates, Fallible
 from reflexion.telemetry.summary import Summary
 from reflexion.types import Episode, Outcome, Usage
 
@@ -180,6 +180,8 @@ def print_result(result: BatchResult, console: Console | None = None) -> None:
     console.print(curve)
     for name, value in _figures(s):
         _line(console, name, value)
+    for note in s.notes:
+        _line(console, "Note", note)
     _line(console, "Folder", f"{result.folder}")
     _report_line(console, result)
 
@@ -206,8 +208,11 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
         kinds = ", ".join(f"{n} {kind}" for kind, n in s.errors_by_class.items())
         lines.append(("Not finished", f"{s.errors} with errors{f' ({kinds})' if kinds else ''}, {s.not_run} not run"))
     if s.pass_rate is not None and s.pass_rate_interval is not None:
-        lines.append(("Pass rate", f"{s.pass_rate:.1%}, 95 % interval {_interval(s.pass_rate_interval)}"))
-    lines += [(f"pass@{k}", f"{e.value:.1%}, 95 % interval {_interval(e)}") for k, e in s.pass_at_k.items() if k > 1]
+        lines.append(("Pass rate", f"{s.pass_rate:.1%}, 95 % interval {interval(s.pass_rate_interval)}"))
+    lines += [(f"pass@{k}", f"{e.value:.1%}, 95 % interval {interval(e)}") for k, e in s.pass_at_k.items() if k > 1]
+    lines.append(("Handed-in pass rate", wording.handed_in(s.handed_in)))
+    lines.append(("Stopped by", wording.stopped_by(s.stopped_by, s.max_trials)))
+    lines += [*wording.verdict_rows(s), *wording.judging(s)]
     hits = "no cacheable steps" if s.cache_hit_rate is None else f"{s.cache_hit_rate:.0%} cache hits"
     lines.append(("LLM calls", f"{s.llm_calls:,}"))
     lines.append(("Steps", f"{s.executed_steps:,} executed, {s.cached_steps:,} cached ({hits})"))
@@ -224,7 +229,7 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
             )
         )
     for name, rates in s.agreement.items():
-        lines.append((_FALLIBLE[name], _rates(rates)))
+        lines.append((wording.FALLIBLE[name], wording.agreement(rates)))
     t = s.response_time
     if t.p50 is not None and t.p95 is not None and t.p99 is not None:
         lines.append(("Response time", f"p50 {t.p50:.2f} s, p95 {t.p95:.2f} s, p99 {t.p99:.2f} s"))
@@ -232,26 +237,6 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
     peak = f", {s.peak_rss_mb:.0f} MB at most" if s.peak_rss_mb is not None else ""
     lines.append(("Wall time", f"{s.wall_seconds:.1f} s{rate}{peak}, error rate {s.error_rate:.1%}"))
     return lines
-
-
-_FALLIBLE: dict[Fallible, str] = {
-    "visible_tests": "Visible tests",
-    "generated_tests": "Model's own tests",
-    "judge": "Judge",
-}
-
-
-def _rates(rates: AgreementRates) -> str:
-    parts = [f"right on {rates.agreement:.1%} of {rates.trials} trials"] if rates.agreement is not None else []
-    if rates.false_positive_rate is not None:
-        parts.append(f"false positives {rates.false_positive_rate:.1%}")
-    if rates.false_negative_rate is not None:
-        parts.append(f"negatives {rates.false_negative_rate:.1%}")
-    return ", ".join(parts)
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.low:.1%} to {estimate.high:.1%}"
 
 
 _TRIALS_SHOWN = 4
@@ -280,7 +265,14 @@ def print_ablation(result: AblationResult, console: Console | None = None) -> No
     for run in runs:
         for k, estimate in run.summary.pass_at_k.items():
             if k > 1:
-                _line(console, f"pass@{k}", f"{estimate.value:.1%} ({_interval(estimate)})  {run.strategy}")
+                _line(console, f"pass@{k}", f"{estimate.value:.1%} ({interval(estimate)})  {run.strategy}")
+    handed = [(run.strategy, run.summary.handed_in) for run in runs]
+    rates = [f"{name} {found.rate:.1%}" for name, found in handed if found is not None and found.rate is not None]
+    _line(console, "Handed-in pass rate", ", ".join(rates) or "not on record")
+    for name, text in wording.stopped_by_each([(run.strategy, run.summary) for run in runs]):
+        _line(console, name, text)
+    for note in dict.fromkeys(note for run in runs for note in run.summary.notes):
+        _line(console, "Note", note)
     costs = [f"{run.strategy} ${run.cost_usd:.4f}" for run in runs if run.cost_usd]
     if costs:
         _line(console, "Cost", ", ".join(costs))
@@ -295,9 +287,9 @@ def print_ablation(result: AblationResult, console: Console | None = None) -> No
 
 
 def _share(s: Summary) -> str:
-    if s.pass_rate is None or (interval := s.pass_rate_interval) is None:
+    if s.pass_rate is None or (found := s.pass_rate_interval) is None:
         return "no data"
-    return f"{s.pass_rate:.0%} ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
+    return f"{s.pass_rate:.0%} ({100 * found.low:.0f} to {100 * found.high:.0f})"
 
 
 def _strategy_cells(run: StrategyRun, shown: list[int]) -> list[str | Text]:

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from reflexion.errors import ConfigurationError, RunFailedError
 from reflexion.telemetry.collector import Collector
+from reflexion.telemetry.deciders import Stopper
 from reflexion.telemetry.performance import Memory, PerformanceReport
 from reflexion.telemetry.targets import Targets
 from reflexion.types import Frozen, Outcome
@@ -41,9 +42,6 @@ WAIT_SECONDS = 30.0
 
 SETTLED_AFTER = timedelta(minutes=10)
 """A flow run that ended longer ago is taken to be recorded: nobody waits for it."""
-
-EXPENSIVE = ("python", "generated")
-"""Evaluators whose verdicts are cached, as the batches' own figures count them."""
 
 _UNFINISHED = [s.value for s in StateType if s.value not in FINAL_STATES]
 _CLOCKS = 60.0
@@ -123,6 +121,7 @@ class _Episode:
     rank: tuple[int, int] = (0, 0)
     """Trial and position of its last step."""
     passed: bool | None = None
+    stopper: Stopper | None = None
     error: str | None = None
     at: float = 0.0
 
@@ -146,7 +145,7 @@ async def report_from_records(
         RunFailedError: the server cannot be reached, or refuses.
     """
     async with _server() as client:
-        return await _Reader(client, scope, Collector(EXPENSIVE, window), wait).report(targets or Targets())
+        return await _Reader(client, scope, Collector(window), wait).report(targets or Targets())
 
 
 @asynccontextmanager
@@ -358,6 +357,7 @@ class _Reader:
             episode.rank, episode.at, episode.error = rank, at, record.error
             passed = getattr(record.output, "passed", None)
             episode.passed = passed if step == "evaluate" and record.complete else None
+            episode.stopper = record.stopper
 
     # -- what it adds up to ---------------------------------------------------------------------------
 
@@ -375,22 +375,23 @@ class _Reader:
         """Count finished episodes; the tokens the cache saved, where every flow run tells them itself."""
         saved: int | None = 0
         for run in self._runs.values():
-            ended: list[tuple[Outcome, float]] = []
+            ended: list[tuple[Outcome, float, Stopper | None]] = []
             unsure: list[float] = []
             for episode in run.episodes.values():
                 outcome = _outcome(episode, run)
                 if outcome is not None:
-                    ended.append((outcome, episode.at))
+                    ended.append((outcome, episode.at, episode.stopper))
                 elif _is_unsure(episode, run):
                     unsure.append(episode.at)
             # A verdict from the cache tells Prefect nothing of itself; the flow run's note settles it.
             told = Counter(run.note.outcomes) if run.note is not None else Counter[str]()
-            rest = list((told - Counter(outcome.value for outcome, _ in ended)).elements())
-            ended += [(Outcome(value), at) for value, at in zip(rest, unsure, strict=False)]
+            rest = list((told - Counter(outcome.value for outcome, *_ in ended)).elements())
+            ended += [(Outcome(value), at, None) for value, at in zip(rest, unsure, strict=False)]
             if len(unsure) > len(rest):
                 self._notes.append(f"{len(unsure) - len(rest)} episodes ended in a way the records do not tell")
-            for outcome, at in ended:
-                self._collector.episode(outcome, at=at)
+            for outcome, at, stopper in ended:
+                judged = outcome in (Outcome.SOLVED, Outcome.FAILED)
+                self._collector.episode(outcome, at=at, stopped=(stopper or "not_on_record") if judged else None)
             whole = run.note is not None and (self._scope.since is None or (run.begun or 0) >= self._scope.since)
             if run.task_runs and (saved is None or not whole):
                 saved = None

@@ -155,6 +155,7 @@ class ReflexionAgent:
         ttl: how long cached steps live: `"7d"`, or by step: `"trial=1d,reflect=30d"`.
         sampling: sampling parameters of trials and reflections.
         concurrency: episodes at a time in `run_many`.
+        sandbox_packages: installed packages that tests and answers may import beside the standard library.
 
     Raises:
         ConfigurationError: an option is wrong, or the model cannot be had.
@@ -187,6 +188,7 @@ class ReflexionAgent:
         base_url: str | None = None,
         api_key: str | None = None,
         concurrency: int = 20,
+        sandbox_packages: Sequence[str] = (),
     ) -> None:
         from reflexion.actors.tools import as_tools
         from reflexion.session import checked_options, open_agent_session
@@ -220,6 +222,7 @@ class ReflexionAgent:
                 base_url=base_url,
                 api_key=api_key,
                 concurrency=concurrency,
+                sandbox_packages=tuple(sandbox_packages),
             )
         )
         # The last one made is called first; at the interpreter's end it is too late for connections.

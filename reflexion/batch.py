@@ -331,7 +331,6 @@ async def execute_batch(
                 wall_seconds=time.perf_counter() - started,
                 peak_rss_mb=_peak(sampler),
                 granularity=parameters.steps_per_task_run,
-                expensive=("python", "generated"),
             )
     if part is None and summary.episodes <= REPORTED_EPISODES:
         from reflexion.report import write_report

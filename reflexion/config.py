@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
@@ -152,6 +153,22 @@ class ModelParameters(Frozen):
     evaluation_timeout: float | None = Field(
         default=None, gt=0, le=3600, title="Seconds for an answer's tests", description="Empty: the setting's."
     )
+
+    sandbox_packages: tuple[str, ...] = Field(
+        default=(),
+        title="Packages in the sandbox",
+        description="Installed packages that tests and answers may import beside the standard library.",
+        examples=[["numpy"]],
+    )
+
+    @field_validator("sandbox_packages", mode="before")
+    @classmethod
+    def _split_by_commas(cls, value: object) -> object:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            return value
+        texts = cast("Sequence[object]", items)
+        return tuple(n.strip() for t in texts for n in (t.split(",") if isinstance(t, str) else ()) if n.strip())
 
     @field_validator("llm", "reflector", "judge", "escalate", "base_url", "evaluator", mode="before")
     @classmethod

@@ -14,7 +14,7 @@ the episodes.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -356,7 +356,6 @@ class RunFolder:
         wall_seconds: float,
         peak_rss_mb: float | None = None,
         granularity: int = 1,
-        expensive: Collection[str] = (),
     ) -> Summary:
         """Sort the record by dataset order, one line per episode, and write `summary.json`.
 
@@ -369,7 +368,6 @@ class RunFolder:
             wall_seconds: wall time of this session.
             peak_rss_mb: peak memory of the process tree in 10^6 bytes.
             granularity: steps to a task run.
-            expensive: names of the evaluators whose verdicts are cached.
 
         Returns:
             The figures. When this session had nothing left to do, wall time, throughput and memory are
@@ -381,7 +379,7 @@ class RunFolder:
         if self._fd is None:
             raise StorageError(f"{self.path}: the run is not open for writing")
         plan = list(order)
-        builder = SummaryBuilder(expensive)
+        builder = SummaryBuilder()
         offsets: dict[EpisodeKey, int] = {}
 
         def lines() -> Iterator[bytes]:

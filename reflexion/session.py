@@ -133,6 +133,7 @@ def evaluator_source(
     *,
     reveal_answers: bool = False,
     timeout: float = 10.0,
+    packages: tuple[str, ...] = (),
 ) -> Callable[[Problem], Evaluator]:
     """Which evaluator judges a problem: the one asked for, else the problem's own, else inferred."""
     from reflexion.evaluators import resolve_evaluator, wrap_callable
@@ -144,7 +145,12 @@ def evaluator_source(
 
     def source(problem: Problem) -> Evaluator:
         return resolve_evaluator(
-            spec or problem.evaluator, problem, judge=judge(), reveal_answers=reveal_answers, timeout=timeout
+            spec or problem.evaluator,
+            problem,
+            judge=judge(),
+            reveal_answers=reveal_answers,
+            timeout=timeout,
+            packages=packages,
         )
 
     return source
@@ -185,6 +191,7 @@ async def open_agent_session(
     base_url: str | None = None,
     api_key: str | None = None,
     concurrency: int | None = None,
+    sandbox_packages: tuple[str, ...] = (),
 ) -> AsyncGenerator[Session]:
     """Open the parts a `ReflexionAgent` needs; what is opened here is closed here."""
     from reflexion.cache import MemoryStepCache
@@ -212,7 +219,9 @@ async def open_agent_session(
             options=options,
             actor=lambda index: actor,
             reflector=reflector,
-            evaluator=evaluator_source(evaluator, lambda: judge, timeout=settings.evaluation_timeout),
+            evaluator=evaluator_source(
+                evaluator, lambda: judge, timeout=settings.evaluation_timeout, packages=sandbox_packages
+            ),
             prompts=prompts,
             memory=memory,
             observers=tuple(observers),
@@ -274,6 +283,7 @@ async def open_session(
                 lambda: judge,
                 reveal_answers=parameters.reveal_answers,
                 timeout=parameters.evaluation_timeout or settings.evaluation_timeout,
+                packages=parameters.sandbox_packages,
             ),
             observers=tuple(observers),
             dataset=dataset,

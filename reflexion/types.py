@@ -192,6 +192,9 @@ class Evaluation(StepOutput):
     accepted: bool | None = Field(
         default=None, description="Whether the agent itself takes the answer for right; None: as `passed`."
     )
+    uncertain: bool = Field(
+        default=False, description="Whether the machine, not the answer, may be to blame: not cached."
+    )
     decided_by: Decider | None = Field(default=None, description="What reached the verdict; None: an older record.")
     details: dict[str, JsonValue] = Field(default_factory=dict)
 

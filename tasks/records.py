@@ -23,6 +23,7 @@ from typing import Any, cast, get_args
 
 import orjson
 
+from reflexion.telemetry.deciders import Stopper, stopper_of
 from reflexion.types import Evaluation, Reflection, StepName, StepOutput, Trial, Usage
 
 __all__ = [
@@ -48,10 +49,11 @@ JUDGED_BY_MODEL = "judged-by-model"
 CACHED, COMPLETED = "Cached", "Completed"
 
 _STEPS: frozenset[str] = frozenset(get_args(StepName))
+_STOPPERS: frozenset[str] = frozenset(get_args(Stopper))
 _EXCEPTION = re.compile(r"exception (\w+)")
 """Where Prefect's message of a failed task run names the error."""
 
-_ITEM_SIZE = 190
+_ITEM_SIZE = 220
 """Characters of a line without its name, at most."""
 
 
@@ -67,6 +69,7 @@ class StepRecord:
         runs: times it was run; 0 when it was answered without.
         output: what it gave, as far as the record tells; None where it gives nothing or failed.
         complete: whether the line was written by the step; else only Prefect's own fields were there.
+        stopper: of a verdict, by what it decides whether another trial follows; None: not on record.
     """
 
     name: str
@@ -76,6 +79,7 @@ class StepRecord:
     runs: int = 1
     output: StepOutput | None = None
     complete: bool = True
+    stopper: Stopper | None = None
 
     @property
     def error(self) -> str | None:
@@ -199,7 +203,9 @@ def _lines(items: list[Any], started: float) -> Iterator[StepRecord]:
         step = step_of(name)
         if step is not None:
             output = None if outcome not in (CACHED, COMPLETED) else _output(step, facts, cached=outcome == CACHED)
-            yield StepRecord(name, outcome, started + start, waited, runs, output)
+            stopper = facts.get("d")
+            known = stopper if stopper in _STOPPERS else None
+            yield StepRecord(name, outcome, started + start, waited, runs, output, stopper=known)
 
 
 def _json_object(message: str | None) -> dict[str, Any]:
@@ -226,7 +232,7 @@ def _facts(output: StepOutput | None) -> dict[str, Any]:
         "r": list(output.retried[:8]),
     }
     if isinstance(output, Evaluation):
-        facts |= {"e": output.evaluator, "ok": output.passed}
+        facts |= {"e": output.evaluator, "ok": output.passed, "d": stopper_of(output)}
     if isinstance(output, Reflection) and output.reused_from is not None:
         facts["re"] = True
     # A price of nothing is a price: it must not be read as an unknown one.

@@ -70,6 +70,9 @@ class ModelOptions:
     reveal_answers: Annotated[bool, flag("Let feedback show the reference answer.", LOOP)] = False
     prompt_tokens: Annotated[int | None, option("Tokens of one prompt at most.", LOOP)] = None
     evaluation_timeout: Annotated[float | None, option("Seconds an answer's tests may take.", LOOP)] = None
+    sandbox_packages: Annotated[
+        list[str] | None, option("Installed packages that tests and answers may import: numpy,pandas.", LOOP)
+    ] = None
 
 
 @Parameter(name="*")
@@ -149,7 +152,7 @@ def parameters_from(model: type[M], *options: Any, **more: Any) -> M:
         values["use_cache"] = not values.pop("no_cache")
     if values.pop("shuffle", False) and values.get("shuffle_seed") is None:
         values["shuffle_seed"] = values.get("seed") or 0
-    for several in ("tools", "where"):
+    for several in ("tools", "where", "sandbox_packages"):
         if several in values:
             values[several] = tuple(values[several] or ())
     if "map" in values:

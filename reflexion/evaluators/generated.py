@@ -58,10 +58,13 @@ class GeneratedTests(PythonTests):
         llm: who writes the tests.
         count: asserts of one problem at most.
         timeout: seconds for loading the code and running all tests.
+        packages: installed packages that tests and answers may import.
     """
 
-    def __init__(self, name: str, llm: LLM, *, count: int = COUNT, timeout: float = 10.0) -> None:
-        super().__init__(name, timeout=timeout)
+    def __init__(
+        self, name: str, llm: LLM, *, count: int = COUNT, timeout: float = 10.0, packages: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(name, timeout=timeout, packages=packages)
         self._llm = llm
         self._count = count
         self._written: OrderedDict[str, asyncio.Task[_Written]] = OrderedDict()

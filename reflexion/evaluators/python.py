@@ -6,14 +6,17 @@ visible ones are what feedback may show. When there are only visible ones, they 
 
 from __future__ import annotations
 
-import ast
+import builtins
+import platform
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from reflexion.errors import PermanentError
+from reflexion.errors import DatasetError, PermanentError
 from reflexion.evaluators.common import BaseEvaluator
 from reflexion.evaluators.extract import extract_code, prompt_code
-from reflexion.types import Evaluation, Problem, Trial
+from reflexion.evaluators.proof import own_solution, prove
+from reflexion.types import Decider, Evaluation, Problem, Trial
 
 if TYPE_CHECKING:
     from reflexion.evaluators.sandbox.model import Failure, Job, Report, TestOutcome
@@ -32,99 +35,150 @@ class PythonTests(BaseEvaluator):
     Args:
         name: as given to `--evaluator`.
         timeout: seconds for loading the code and running all tests.
-        in_process: run tests in the solution's own process. Needed for tests that hand objects of their own
-            classes to the solution; a hostile solution could then tamper with them.
+        packages: installed packages that tests and solutions may import beside the standard library.
         reveal_answers: whether feedback may quote hidden tests' errors.
     """
 
     expensive = True
 
     def __init__(
-        self, name: str = "python", *, timeout: float = 10.0, in_process: bool = False, reveal_answers: bool = False
+        self,
+        name: str = "python",
+        *,
+        timeout: float = 10.0,
+        packages: tuple[str, ...] = (),
+        reveal_answers: bool = False,
     ) -> None:
         super().__init__(name, reveal_answers=reveal_answers)
         self._timeout = timeout
-        self._in_process = in_process
+        self._packages = packages
 
     @property
     def config(self) -> dict[str, Any]:
-        """Includes the limits."""
+        """Includes the limits, the packages, and the version of the interpreter that judges."""
         from dataclasses import asdict
 
         from reflexion.evaluators.sandbox.model import Limits
 
-        limits = asdict(Limits(wall=self._timeout))
-        return {**super().config, "in_process": self._in_process, "limits": limits}
+        fields = {"limits": asdict(Limits(wall=self._timeout)), "rules": _RULES, "interpreter": _interpreter()}
+        if self._packages:
+            fields["packages"] = _versions(self._packages)
+        return {**super().config, **fields}
 
     def check(self, problem: Problem) -> str | None:
-        """There must be tests, and they must be Python."""
+        """There must be tests, and they must be proved able to judge: see `proof.py`."""
+        return self.glance(problem) or self._proved(problem)
+
+    def glance(self, problem: Problem) -> str | None:
+        """What of `check` needs no sandbox."""
         if not problem.tests and not problem.visible_tests:
             return "field 'tests' is missing (or 'visible_tests'), which the evaluator 'python' runs"
-        reason = _parse_error("tests", problem.tests or "")
-        for number, test in enumerate(problem.visible_tests, 1):
-            reason = reason or _parse_error(f"visible_tests, item {number}", test)
-        return reason
+        return self._job(problem, "").plan.refusal
 
-    async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
-        """Run the tests.
+    def _proved(self, problem: Problem) -> str | None:
+        """Why the tests cannot judge, as running them shows; asked once for each problem."""
+        key = self._proof_key(problem)
+        if key not in _PROVED:
+            from reflexion.evaluators.sandbox import SandboxError, shared_sandbox
 
-        Raises:
-            PermanentError: the sandbox cannot be started at all.
-        """
-        from dataclasses import replace
+            own = own_solution(problem)
+            code = extract_code(own, problem.prompt, problem.entry_point) if own is not None else None
+            sandbox = shared_sandbox(self._packages)
+            try:
+                reason = prove(self._job(problem, ""), code, lambda job: sandbox.run_blocking(job, self._timeout))
+            except SandboxError as exc:
+                return f"the sandbox cannot be started: {exc}"
+            if len(_PROVED) >= _REMEMBERED:
+                _PROVED.clear()
+            _PROVED[key] = reason
+        return _PROVED[key]
 
-        from reflexion.evaluators.sandbox import Job, shared_sandbox
+    def _proof_key(self, problem: Problem) -> tuple[Any, ...]:
+        return problem.digest, self._timeout, self._packages
 
-        job = Job(
-            code=extract_code(trial.answer, problem.prompt, problem.entry_point),
+    def _job(self, problem: Problem, code: str) -> Job:
+        from reflexion.evaluators.sandbox.model import Job
+
+        own = own_solution(problem)
+        return Job(
+            code=code,
             tests=problem.tests,
             visible=problem.visible_tests,
             entry_point=problem.entry_point,
             prelude=prompt_code(problem.prompt, problem.entry_point) or "",
-            in_process=self._in_process,
+            prompt=problem.prompt,
+            own_solution=own,
+            packages=self._packages,
         )
+
+    async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
+        """Run the tests.
+
+        A run that timed out although it hardly used the processor is run again alone: the machine may have been
+        busy. Such a verdict is not kept.
+
+        Raises:
+            DatasetError: the tests cannot judge.
+            PermanentError: the sandbox cannot be started at all.
+        """
+        from dataclasses import replace
+
+        from reflexion.evaluators.sandbox import shared_sandbox
+
+        job = self._job(problem, extract_code(trial.answer, problem.prompt, problem.entry_point))
+        if job.plan.refusal is not None:
+            raise DatasetError(f"problem {problem.id!r} cannot be judged by {self.name!r}: {job.plan.refusal}")
+        retested = False
         try:
-            sandbox = shared_sandbox()
+            sandbox = shared_sandbox(self._packages)
             report = await sandbox.run(job, wall=self._timeout)
-            if job.tests and job.visible and report.ended is not None and len(report.visible) < len(job.visible):
+            if _starved(report, self._timeout):
+                retested = True
+                report = await sandbox.run(job, wall=self._timeout, alone=True)
+            if job.tests and job.visible and report.ended is not None and len(report.visible) < len(job.plan.visible):
                 # The hidden tests took the process down. Ask the visible ones for something to tell.
                 again = await sandbox.run(replace(job, tests=None), wall=min(self._timeout, _RETRY_WALL))
                 report = replace(report, visible=_complete(again))
         except OSError as exc:
             raise PermanentError(f"the sandbox cannot be started: {exc}") from exc
-        return self._verdict(job, report)
+        verdict = self._verdict(job, report)
+        if self._proof_key(problem) not in _PROVED:
+            verdict = verdict.model_copy(update={"details": {**verdict.details, "unproven": True}})
+        if not retested:
+            return verdict
+        return verdict.model_copy(update={"uncertain": True, "details": {**verdict.details, "retested": True}})
 
     def _verdict(self, job: Job, report: Report) -> Evaluation:
-        seen = report.visible
+        seen, visible = report.visible, job.plan.visible
         visible_passed = None
-        if job.visible:
-            visible_passed = len(seen) == len(job.visible) and all(o.passed for o in seen)
+        if visible:
+            visible_passed = len(seen) == len(visible) and all(o.passed for o in seen)
         complete = report.load is None and report.ended is None
-        if job.tests:
+        if job.plan.tests:
             passed = complete and report.hidden is not None and report.hidden.passed
         else:
             passed = complete and bool(visible_passed)
         details: dict[str, Any] = {
-            "visible": len(job.visible),
+            "visible": len(visible),
             "visible_passed": sum(o.passed for o in seen),
             "cpu_seconds": round(report.cpu_seconds, 4),
         }
-        if not job.tests:
+        if not job.plan.tests:
             details["hidden"] = False  # nothing to hold the visible tests against
-        if report.in_process:
-            details["in_process"] = True
-        more: dict[str, Any] = {"visible_passed": visible_passed, "details": details}
+        decider: Decider = "hidden_tests" if job.plan.tests else "visible_tests"
+        more: dict[str, Any] = {"visible_passed": visible_passed, "details": details, "decided_by": decider}
         if passed:
             return self.passed(**more)
         feedback, kind = self._explain(job, report)
-        score = sum(o.passed for o in seen) / len(job.visible) if job.visible and not job.tests else 0.0
+        score = sum(o.passed for o in seen) / len(visible) if visible and not job.plan.tests else 0.0
         return self.failed(feedback, kind, score, **more)
 
     def _explain(self, job: Job, report: Report) -> tuple[str, str]:
         """Feedback and failure class. Nothing of the hidden tests is quoted."""
         if report.load is not None:
             return _load_feedback(report.load), report.load.kind
-        broken = [(test, o) for test, o in zip(job.visible, report.visible, strict=False) if not o.passed]
+        visible = job.plan.visible
+        broken = [(test, o) for test, o in zip(visible, report.visible, strict=False) if not o.passed]
         if broken:
             shown = "\n".join(_test_feedback(test, outcome) for test, outcome in broken[:_SHOWN])
             more = f"\n{len(broken) - _SHOWN} more tests failed." if len(broken) > _SHOWN else ""
@@ -132,32 +186,53 @@ class PythonTests(BaseEvaluator):
         failure = report.ended or (report.hidden.failure if report.hidden is not None else None)
         if failure is None:
             return "The tests were not run to their end.", "NoVerdict"
-        if not job.tests:
-            return _ended_feedback(job.visible[len(report.visible)], failure), failure.kind
-        return self._hidden_feedback(job, failure), _hidden_class(failure)
+        if not job.plan.tests:
+            return _ended_feedback(visible[len(report.visible)], failure), failure.kind
+        return self._hidden_feedback(job, failure), _hidden_class(job, failure)
 
     def _hidden_feedback(self, job: Job, failure: Failure) -> str:
+        """What may be told of a hidden test: that it failed, and where in the code; no value of it."""
         passing = "The tests you know pass, but a" if job.visible else "A"
         if failure.origin == "sandbox":
             return f"{passing} hidden test did not come to its end: {_ended_text(failure)}."
-        wrong = failure.kind == "AssertionError"
-        text = f"{passing} hidden test failed" + (": wrong result." if wrong else f": {failure.kind}")
-        if not wrong and (self._reveal or (failure.origin == "solution" and not job.visible)) and failure.message:
+        kind = _hidden_class(job, failure)
+        text = f"{passing} hidden test failed" + (": wrong result." if kind == "WrongAnswer" else f": {kind}")
+        if kind != "WrongAnswer" and self._reveal and failure.message:
             text += f": {failure.message}"
         if failure.line is not None and failure.origin == "solution":
             text += f"\nin your line {failure.line}: {failure.source}"
         return text
 
 
-@lru_cache(maxsize=4096)
-def _parse_error(field: str, code: str) -> str | None:
-    try:
-        ast.parse(code)
-    except (SyntaxError, ValueError) as exc:
-        line = f", line {exc.lineno}" if isinstance(exc, SyntaxError) and exc.lineno else ""
-        reason = exc.msg if isinstance(exc, SyntaxError) else str(exc)
-        return f"field {field!r} is not valid Python{line}: {reason}"
-    return None
+_RULES = 2
+"""Raised whenever the same code and tests may get another verdict than before."""
+_REMEMBERED = 100_000
+_PROVED: dict[tuple[Any, ...], str | None] = {}
+"""Why a problem's tests cannot judge, by its content."""
+
+
+def _starved(report: Report, wall: float) -> bool:
+    """Whether a run timed out without having used the processor: its own waiting, or a busy machine."""
+    return report.ended is not None and report.ended.kind == "Timeout" and report.cpu_seconds < wall / 2
+
+
+@lru_cache(maxsize=1)
+def _interpreter() -> str:
+    return f"{platform.python_implementation()} {platform.python_version()}"
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Installed versions of packages; empty for one that is not installed, which the sandbox will say."""
+    from importlib import metadata
+
+    owners = metadata.packages_distributions()
+    versions: dict[str, str] = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(next(iter(owners.get(package, [package]))))
+        except metadata.PackageNotFoundError:
+            versions[package] = ""
+    return versions
 
 
 def _complete(report: Report) -> tuple[TestOutcome, ...]:
@@ -191,8 +266,13 @@ def _failure_class(outcome: TestOutcome) -> str:
     return "WrongAnswer" if kind == "AssertionError" else kind
 
 
-def _hidden_class(failure: Failure) -> str:
-    return "WrongAnswer" if failure.kind == "AssertionError" else failure.kind
+def _hidden_class(job: Job, failure: Failure) -> str:
+    """The class of a hidden test's failure: a name of the language or of the code, never one made up in a call."""
+    if failure.kind == "AssertionError":
+        return "WrongAnswer"
+    known = hasattr(builtins, failure.kind) or failure.origin == "sandbox" or failure.kind == "NotUsed"
+    named = re.search(rf"\bclass\s+{re.escape(failure.kind)}\b", job.code) is not None
+    return failure.kind if known or named else "Exception"
 
 
 def _test_feedback(test: str, outcome: TestOutcome) -> str:

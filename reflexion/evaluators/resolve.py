@@ -24,14 +24,14 @@ EVALUATORS: dict[str, str] = {
     "regex": "the reply matches the pattern in 'answer'",
     "json_schema": "the reply is JSON that satisfies the schema in 'answer'",
     "choice": "the reply names the right option by letter or text",
-    "python": "the code passes the problem's tests in a sandbox: python[:in_process]",
+    "python": "the code passes the problem's tests in a sandbox",
     "generated": "the code passes tests that the model wrote; hidden ones count: generated[:6]",
     "environment": "the reward of the problem's environment: environment[:threshold]",
     "judge": "a language model judges: judge[:pairwise][,VOTES][,rubric=TEXT]",
 }
 """Names of the evaluators, each with what it does. `module:function` names your own."""
 
-_CACHE: OrderedDict[tuple[str, bool, float, int], tuple[Evaluator, LLM | None]] = OrderedDict()
+_CACHE: OrderedDict[tuple[str, bool, float, tuple[str, ...], int], tuple[Evaluator, LLM | None]] = OrderedDict()
 _CACHE_SIZE = 64
 
 
@@ -51,6 +51,7 @@ def resolve_evaluator(
     judge: LLM | None = None,
     reveal_answers: bool = False,
     timeout: float = 10.0,
+    packages: tuple[str, ...] = (),
 ) -> Evaluator:
     """The evaluator a spec names, or the one inferred for the problem when `spec` is None.
 
@@ -62,18 +63,19 @@ def resolve_evaluator(
         judge: the model the evaluator `judge` asks.
         reveal_answers: whether feedback may show the reference answer.
         timeout: seconds the tests of one answer may take.
+        packages: installed packages that tests and answers may import.
 
     Raises:
         ConfigurationError: the name is unknown, its argument is wrong, or `judge` is missing.
     """
     wanted = infer_evaluator(problem) if spec is None else spec.strip()
     # The judge is kept with its evaluator, so its id cannot be given to another object meanwhile.
-    key = (wanted, reveal_answers, timeout, id(judge) if _name(wanted) in _ASKING else 0)
+    key = (wanted, reveal_answers, timeout, packages, id(judge) if _name(wanted) in _ASKING else 0)
     hit = _CACHE.get(key)
     if hit is not None:
         return hit[0]
-    evaluator = _build(wanted, judge, reveal_answers, timeout)
-    _CACHE[key] = (evaluator, judge if key[3] else None)
+    evaluator = _build(wanted, judge, reveal_answers, timeout, packages)
+    _CACHE[key] = (evaluator, judge if key[4] else None)
     if len(_CACHE) > _CACHE_SIZE:
         _CACHE.popitem(last=False)
     return evaluator
@@ -83,7 +85,7 @@ def _name(spec: str) -> str:
     return spec.partition(":")[0].strip()
 
 
-def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float) -> Evaluator:
+def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float, packages: tuple[str, ...]) -> Evaluator:
     name, colon, argument = spec.partition(":")
     name, argument = name.strip(), argument.strip()
     if name not in EVALUATORS:
@@ -104,7 +106,7 @@ def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float) -> Evalua
         count = _number(spec, argument, COUNT, 1, 50)
         if judge is None:
             raise ConfigurationError(f"evaluator {spec!r} needs a model that writes tests; none was given")
-        return GeneratedTests(spec, judge, count=int(count), timeout=timeout)
+        return GeneratedTests(spec, judge, count=int(count), timeout=timeout, packages=packages)
     if name == "judge":
         from reflexion.evaluators.judge import Judge, parse_judge
 
@@ -112,12 +114,16 @@ def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float) -> Evalua
         if judge is None:
             raise ConfigurationError(f"evaluator {spec!r} needs a model that judges; none was given")
         return Judge(spec, judge, options, reveal_answers=reveal)
+    if name == "python":
+        from reflexion.evaluators.python import PythonTests
+
+        return PythonTests(spec, timeout=timeout, packages=packages, reveal_answers=reveal)
     return _BUILDERS[name](spec, argument, reveal, timeout)
 
 
 _ASKING = ("judge", "generated")
 """Evaluators that ask a model."""
-_WITH_ARGUMENT = {"generated", "f1", "numeric", "python", "judge", "environment"}
+_WITH_ARGUMENT = {"generated", "f1", "numeric", "judge", "environment"}
 
 
 def _number(spec: str, argument: str, default: float, low: float, high: float) -> float:
@@ -174,14 +180,6 @@ def _json_schema(spec: str, argument: str, reveal: bool, timeout: float) -> Eval
     return JsonSchema(spec, reveal_answers=reveal)
 
 
-def _python(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
-    from reflexion.evaluators.python import PythonTests
-
-    if argument not in ("", "in_process"):
-        raise ConfigurationError(f"evaluator {spec!r}: only 'python' and 'python:in_process' are known")
-    return PythonTests(spec, timeout=timeout, in_process=argument == "in_process", reveal_answers=reveal)
-
-
 def _environment(spec: str, argument: str, reveal: bool, timeout: float) -> Evaluator:
     from reflexion.evaluators.environment import EnvironmentReward
 
@@ -196,6 +194,5 @@ _BUILDERS: dict[str, Callable[[str, str, bool, float], Evaluator]] = {
     "choice": _choice,
     "regex": _regex,
     "json_schema": _json_schema,
-    "python": _python,
     "environment": _environment,
 }

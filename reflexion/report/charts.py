@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reflexion.report import wording
 from reflexion.report.statistics import wilson
 from reflexion.report.tally import BOUNDS, Tally
 from reflexion.telemetry.agreement import Agreement, Fallible
 from reflexion.telemetry.summary import Summary
 
-__all__ = ["Chart", "bars", "charts_of", "concurrency_chart", "learning_curve", "stacked_bars"]
+__all__ = ["Chart", "bars", "charts_of", "concurrency_chart", "learning_curve", "solved_by_each", "stacked_bars"]
 
 _COLOURS = 6
 _FEW = 6
@@ -157,12 +158,22 @@ def learning_curve(summaries: Sequence[Summary]) -> Chart:
         height=340 if len(curves) == 1 else 370,
     )
     rows = [
-        [name, *(f"{n} ({100 * n / s.episodes:.1f} %)" if s.episodes else "no data" for n in s.solved_by_trial)]
+        [name, *(_share(n, s) for n in solved_by_each(s, trials)), wording.handed_in(s.handed_in)]
         for name, s in zip(names, summaries, strict=True)
     ]
     first, last = (summaries[0].solved_by_trial[0], summaries[0].solved_by_trial[-1])
     text = f"Trial 1 solved {first} of {summaries[0].episodes} episodes, all trials together {last}."
-    return Chart("learning-curve", "Learning curve", text, svg, ["run", *(f"trial {n}" for n in labels)], rows)
+    header = ["run", *(f"trial {n}" for n in labels), "handed-in pass rate"]
+    return Chart("learning-curve", "Learning curve", text, svg, header, rows)
+
+
+def solved_by_each(s: Summary, trials: int) -> list[int]:
+    """Solved by each trial, as many as the longest run has."""
+    return [*s.solved_by_trial, *[s.solved] * (trials - len(s.solved_by_trial))]
+
+
+def _share(number: int, s: Summary) -> str:
+    return f"{number} ({100 * number / s.episodes:.1f} %)" if s.episodes else "no data"
 
 
 def _curve(s: Summary, intervals: bool) -> list[Any]:
@@ -326,11 +337,7 @@ def _agreement(id: str, title: str, found: Agreement) -> Chart:
         "rejected, rightly": found.counts[False, False],
         "rejected, wrongly": found.counts[False, True],
     }
-    text = (
-        f"They agree on {_percent(found.rate)} of {found.total} trials; false positives "
-        f"{_percent(found.false_positives)} of wrong answers, false negatives "
-        f"{_percent(found.false_negatives)} of right ones."
-    )
+    text = f"They are {wording.agreement(found.rates)}. {wording.AGREEMENT}"
     right, wrong = OUTCOMES["solved"], OUTCOMES["failed"]
     colours = dict(zip(counts, (right, wrong, right, wrong), strict=True))
     return bars(id, title, text, counts, what="verdict", colours=colours)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reflexion.report.ablation import Ablation, StrategyRun
-from reflexion.report.charts import Chart, bars, learning_curve, stacked_bars
+from reflexion.report.charts import Chart, bars, learning_curve, solved_by_each, stacked_bars
 from reflexion.report.statistics import Estimate
 from reflexion.report.tally import detail_of, row_of
 from reflexion.runs import RunFolder
@@ -22,7 +22,7 @@ def combined_table(ablation: Ablation) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of strategies."""
     trials = max((run.summary.max_trials for run in ablation.runs), default=1)
     ks = sorted({k for run in ablation.runs for k in run.summary.pass_at_k} - {1})
-    header = ["strategy", *(f"trial\u00a0{n}" for n in range(1, trials + 1)), "pass rate", "95 % interval"]
+    header = ["strategy", *(f"trial\u00a0{n}" for n in range(1, trials + 1)), "pass rate", "95 % interval", "handed in"]
     header += [f"pass@{k}" for k in ks]
     header += ["against the first", "McNemar p", "calls made", "tokens", "US dollars", "p95, s"]
     return header, [_row(run, trials, ks) for run in ablation.runs]
@@ -30,13 +30,13 @@ def combined_table(ablation: Ablation) -> tuple[list[str], list[list[str]]]:
 
 def _row(run: StrategyRun, trials: int, ks: Sequence[int]) -> list[str]:
     s, against = run.summary, run.against_first
-    solved = [*s.solved_by_trial, *[s.solved] * (trials - len(s.solved_by_trial))]
     interval = s.pass_rate_interval
     return [
         run.strategy.value,
-        *(f"{n:,}" for n in solved),
+        *(f"{n:,}" for n in solved_by_each(s, trials)),
         "no data" if s.pass_rate is None else f"{s.pass_rate:.1%}",
         "no data" if interval is None else f"{interval.low:.1%} to {interval.high:.1%}",
+        "not on record" if s.handed_in is None or s.handed_in.rate is None else f"{s.handed_in.rate:.1%}",
         *(_estimate(s.pass_at_k.get(k)) for k in ks),
         "" if against is None else f"+{against.only_this} -{against.only_first}",
         "" if against is None else f"{against.p_value:.3g}",

@@ -9,8 +9,10 @@ import orjson
 from pydantic import Field
 
 from reflexion.errors import ConfigurationError
+from reflexion.report import wording
 from reflexion.report.statistics import mcnemar
 from reflexion.runs import EpisodeKey, RunFolder
+from reflexion.telemetry.deciders import Stopper
 from reflexion.telemetry.summary import Summary, SummaryBuilder
 from reflexion.types import Frozen, Outcome
 
@@ -39,6 +41,12 @@ class Figures(Frozen):
     run: str
     pass_rate: float | None = Field(description="Of the episodes both runs have.")
     solved_by_trial: tuple[int, ...]
+    handed_in_rate: float | None = Field(
+        default=None, description="Of the whole run, what would have been handed in without an oracle."
+    )
+    stopped_by: dict[Stopper, int] = Field(
+        default_factory=dict[Stopper, int], description="Episodes of the whole run by what decided to stop."
+    )
     cost_usd: float | None = Field(description="US dollars spent in the run.")
     cost_saved_usd: float | None = Field(default=None, description="US dollars the cache saved it.")
     tokens: int = Field(description="Spent in the run.")
@@ -110,6 +118,7 @@ class Comparison(Frozen):
             f"| | A: {_cell(a.run)} | B: {_cell(b.run)} | change |",
             "|---|---:|---:|---:|",
             _row("pass rate, shared episodes", a.pass_rate, b.pass_rate, "{:.1%}", "{:+.1%}"),
+            _row("handed-in pass rate, whole run", a.handed_in_rate, b.handed_in_rate, "{:.1%}", "{:+.1%}"),
             _row("cost, US dollars", a.cost_usd, b.cost_usd, "{:.4f}", "{:+.4f}"),
             _row("cost without the cache", a.whole_cost_usd, b.whole_cost_usd, "{:.4f}", "{:+.4f}"),
             _row("tokens", a.tokens, b.tokens, "{:,}", "{:+,}"),
@@ -120,6 +129,7 @@ class Comparison(Frozen):
             _row("response time p95, s", a.response_time_p95, b.response_time_p95, "{:.3g}", "{:+.3g}"),
             _row("episodes per minute", a.episodes_per_minute, b.episodes_per_minute, "{:,.1f}", "{:+,.1f}"),
             f"| solved by trial | {_curve(a)} | {_curve(b)} | |",
+            f"| stopped by | {_stopped(a)} | {_stopped(b)} | |",
         ]
         for title, changes in (
             ("Regressed (solved only in A)", self.only_a),
@@ -206,6 +216,8 @@ def _figures(run: RunFolder, pass_rate: float) -> Figures:
         run=run.name,
         pass_rate=pass_rate,
         solved_by_trial=summary.solved_by_trial,
+        handed_in_rate=None if summary.handed_in is None else summary.handed_in.rate,
+        stopped_by=summary.stopped_by,
         cost_usd=summary.cost_usd,
         cost_saved_usd=summary.cost_saved_usd,
         tokens_saved=summary.tokens.saved,
@@ -242,6 +254,10 @@ def _row(name: str, a: float | None, b: float | None, form: str, delta: str) -> 
 
 def _curve(figures: Figures) -> str:
     return " → ".join(str(n) for n in figures.solved_by_trial)
+
+
+def _stopped(figures: Figures) -> str:
+    return _cell(wording.stopped_by(figures.stopped_by, len(figures.solved_by_trial)))
 
 
 def _cell(text: str) -> str:

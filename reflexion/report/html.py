@@ -13,12 +13,14 @@ import orjson
 
 from reflexion._files import storage_errors, write_atomic
 from reflexion.errors import ConfigurationError, StorageError
+from reflexion.report import wording
 from reflexion.report.ablation import gather, is_ablation
 from reflexion.report.charts import Chart, charts_of, concurrency_chart, learning_curve
 from reflexion.report.combined import combined_charts, combined_rows, combined_table
 from reflexion.report.compare import summary_of
 from reflexion.report.tally import Tally, detail_of, row_of
 from reflexion.runs import RunFolder
+from reflexion.telemetry.deciders import VerdictCount
 from reflexion.telemetry.summary import Summary
 
 __all__ = ["REPORT", "write_report"]
@@ -61,6 +63,9 @@ def write_report(run_dir: Path | str, *, others: Sequence[Path | str] = ()) -> P
         strategies=[summary.strategy],
         finished=run.summary() is not None,
         tiles=_tiles(summary),
+        judging=_judging(summary),
+        verdicts=summary.verdicts,
+        notes=summary.notes,
         charts=charts,
         parameters=run.parameters,
         episodes=((row_of(episode), detail_of(episode)) for episode in run.episodes()),
@@ -92,6 +97,8 @@ def _combined(folder: Path) -> Iterator[str]:
         strategies=[strategy.value for strategy in ablation.strategies],
         finished=len(runs) == len(ablation.strategies) and all(run.summary() is not None for _, run in runs),
         comparison=combined_table(ablation),
+        judging=wording.stopped_by_each([(run.strategy, run.summary) for run in ablation.runs]),
+        notes=tuple(dict.fromkeys(note for run in ablation.runs for note in run.summary.notes)),
         runs=[run.run for run in ablation.runs],
         charts=combined_charts(ablation),
         parameters={name: value for name, value in runs[0][1].parameters.items() if name not in varies},
@@ -111,6 +118,9 @@ def _page(
     tiles: Sequence[tuple[str, str, str]] = (),
     comparison: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None,
     runs: Sequence[str] = (),
+    judging: Sequence[tuple[str, str]] = (),
+    verdicts: Sequence[VerdictCount] = (),
+    notes: Sequence[str] = (),
 ) -> Iterator[str]:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -129,6 +139,10 @@ def _page(
         tiles=tiles,
         comparison=comparison,
         runs=runs,
+        judging=judging,
+        verdicts=[(wording.judged_by(row), row) for row in verdicts] if len(verdicts) > 1 else [],
+        notes=notes,
+        captions=(wording.STOPPED_BY, wording.HANDED_IN),
         pass_at=summary.pass_at_k if comparison is None else {},
         charts=[(chart, Markup(chart.svg)) for chart in charts],  # noqa: S704 - pygal escapes every text
         parameters=[(name, _shown(value)) for name, value in parameters.items() if value not in (None, {}, [])],
@@ -174,6 +188,7 @@ def _tiles(s: Summary) -> list[tuple[str, str, str]]:
             _percent(s.pass_rate),
             f"{s.solved} of {s.episodes}; 95 % interval {rate.low:.1%} to {rate.high:.1%}" if rate else "no episodes",
         ),
+        _handed_in(s),
         ("Response time, p95", _seconds(p.p95), f"p50 {_seconds(p.p50)}, p99 {_seconds(p.p99)}"),
         ("LLM calls", f"{s.llm_calls:,}", f"{sum(s.retries_by_class.values()):,} requests were retried"),
         (
@@ -209,6 +224,25 @@ def _tiles(s: Summary) -> list[tuple[str, str, str]]:
                 else ""
             ),
         ),
+    ]
+
+
+def _handed_in(s: Summary) -> tuple[str, str, str]:
+    """What would have been handed in, to stand beside the pass rate."""
+    found = s.handed_in
+    if found is None or found.rate is None or found.interval is None:
+        return ("Handed-in pass rate", "not on record" if s.episodes else "no data", "without the oracle")
+    told = f"{found.solved} of {s.episodes}; 95 % interval {wording.interval(found.interval)}"
+    return ("Handed-in pass rate", _percent(found.rate), told)
+
+
+def _judging(s: Summary) -> list[tuple[str, str]]:
+    """What decided, by whom answers were judged, and what speaks against it."""
+    return [
+        ("Stopped by", wording.stopped_by(s.stopped_by, s.max_trials)),
+        *(wording.verdict_rows(s) if len(s.verdicts) == 1 else ()),
+        *wording.judging(s),
+        *((wording.FALLIBLE[name], wording.agreement(rates)) for name, rates in s.agreement.items()),
     ]
 
 

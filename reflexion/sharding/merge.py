@@ -120,5 +120,4 @@ class ShardedRun:
             wall_seconds=time.perf_counter() - self._started,
             peak_rss_mb=self.peak_rss_mb,
             granularity=granularity,
-            expensive=("python",),
         )

@@ -7,9 +7,11 @@ the same code, so that both mean the same.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from reflexion.telemetry.deciders import Stopper
 from reflexion.telemetry.histogram import DurationHistogram
 from reflexion.telemetry.performance import Memory, PerformanceReport, StepFigures, Throughput
 from reflexion.telemetry.summary import Percentiles, Tokens, UsageSum, asks_model, is_cacheable
@@ -17,6 +19,8 @@ from reflexion.telemetry.targets import Targets
 from reflexion.types import Outcome, StepName, StepOutput
 
 __all__ = ["Collector"]
+
+Name = TypeVar("Name", bound=str)
 
 
 @dataclass
@@ -64,12 +68,10 @@ class Collector:
     model or the cache answered.
 
     Args:
-        expensive: names of the evaluators whose verdicts are cached.
         window: seconds of the sliding throughput.
     """
 
-    def __init__(self, expensive: Collection[str] = (), window: int = 60) -> None:
-        self._expensive = frozenset(expensive)
+    def __init__(self, window: int = 60) -> None:
         self._steps: dict[str, _Step] = {}
         self._response = DurationHistogram()
         self._waiting = DurationHistogram()
@@ -78,6 +80,7 @@ class Collector:
         self._spent = UsageSum()
         self._saved = UsageSum()
         self._outcomes: dict[str, int] = {}
+        self._stopped: dict[Stopper, int] = {}
         self._requests = 0
         self._episodes = 0
         self._window = _Window(window)
@@ -102,7 +105,7 @@ class Collector:
         if output is None:
             counts.executed += 1
             return
-        if is_cacheable(step, output, self._expensive):
+        if is_cacheable(step, output):
             counts.hits += output.cached
             counts.misses += not output.cached
         request = asks_model(step, output)
@@ -129,11 +132,13 @@ class Collector:
         self._steps.setdefault(step, _Step()).errors += 1
         _count(self._errors, kind)
 
-    def episode(self, outcome: Outcome, *, at: float) -> None:
-        """An episode came to its end."""
+    def episode(self, outcome: Outcome, *, at: float, stopped: Stopper | None = None) -> None:
+        """An episode came to its end; `stopped` says what decided that, if a verdict did."""
         self._seen(at, at)
         self._episodes += 1
         _count(self._outcomes, outcome.value)
+        if stopped is not None:
+            _count(self._stopped, stopped)
         self._window.add(at, episodes=1)
 
     def _seen(self, begun: float, ended: float) -> None:
@@ -154,6 +159,7 @@ class Collector:
         _add(self._errors, other._errors)
         _add(self._retries, other._retries)
         _add(self._outcomes, other._outcomes)
+        _add(self._stopped, other._stopped)
         self._spent.add(other._spent.total)
         self._saved.add(other._saved.total)
         self._requests += other._requests
@@ -189,6 +195,7 @@ class Collector:
             requests=self._requests,
             episodes=self._episodes,
             outcomes=dict(sorted(self._outcomes.items())),
+            stopped_by=dict(sorted(self._stopped.items(), key=lambda item: (-item[1], item[0]))),
             steps=steps,
             cache_hit_rate=hits / (hits + misses) if hits + misses else None,
             response_time=response,
@@ -227,10 +234,10 @@ class Collector:
         )
 
 
-def _count(counts: dict[str, int], name: str) -> None:
+def _count(counts: dict[Name, int], name: Name) -> None:
     counts[name] = counts.get(name, 0) + 1
 
 
-def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+def _add(counts: dict[Name, int], more: Mapping[Name, int]) -> None:
     for name, number in more.items():
         counts[name] = counts.get(name, 0) + number

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from reflexion.telemetry.collector import Collector
+from reflexion.telemetry.deciders import episode_stopper
 from reflexion.telemetry.performance import Memory, PerformanceReport
 from reflexion.telemetry.sampler import MEGABYTE, ProcessSampler
 from reflexion.telemetry.targets import Targets
@@ -27,7 +28,6 @@ class PerformanceMonitor:
 
     Args:
         targets: what the run should reach.
-        expensive: names of the evaluators whose verdicts are cached.
         window: seconds of the sliding throughput.
         sample_memory: whether to measure memory.
         clock: seconds that never go back.
@@ -44,7 +44,6 @@ class PerformanceMonitor:
         self,
         targets: Targets | None = None,
         *,
-        expensive: Collection[str] = (),
         window: int = 60,
         sample_memory: bool = True,
         clock: Callable[[], float] = time.monotonic,
@@ -52,7 +51,7 @@ class PerformanceMonitor:
         self.targets = targets or Targets()
         self._clock = clock
         self._lock = threading.Lock()
-        self._collector = Collector(expensive, window)
+        self._collector = Collector(window)
         self._sampler = ProcessSampler() if sample_memory else None
         if self._sampler is not None:
             # Holds the sampler, not the monitor: a monitor nobody needs any more ends its thread.
@@ -86,14 +85,14 @@ class PerformanceMonitor:
         if not self._started:
             self._start()
         with self._lock:
-            self._collector.episode(episode.outcome, at=at)
+            self._collector.episode(episode.outcome, at=at, stopped=episode_stopper(episode))
 
     def merge(self, other: PerformanceMonitor) -> None:
         """Add all that another monitor of this process saw; the other is left as it is."""
         if other is self:
             raise ValueError("a monitor cannot be merged with itself: everything would count twice")
         # Never two locks at a time: two threads may merge two monitors into each other.
-        copy = Collector(window=other._collector.window)
+        copy = Collector(other._collector.window)
         with other._lock:
             copy.merge(other._collector)
         with self._lock:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from reflexion.report import wording
+from reflexion.telemetry.deciders import Stopper
 from reflexion.telemetry.summary import Percentiles, Tokens
 from reflexion.telemetry.targets import TargetResult, TargetStatus
 from reflexion.types import Frozen
@@ -62,6 +64,9 @@ class PerformanceReport(Frozen):
     requests: int
     episodes: int
     outcomes: dict[str, int] = Field(description="Finished episodes by outcome.")
+    stopped_by: dict[Stopper, int] = Field(
+        default_factory=dict[Stopper, int], description="Solved and failed episodes by what decided to stop."
+    )
     steps: dict[str, StepFigures]
     cache_hit_rate: float | None = Field(description="Share of all cacheable steps; None: there were none.")
     response_time: Percentiles = Field(
@@ -104,6 +109,7 @@ class PerformanceReport(Frozen):
         rows = {
             "requests": f"{self.requests}",
             "episodes": f"{self.episodes}" + _listed(self.outcomes),
+            "stopped by": wording.stopped_by(self.stopped_by) if self.stopped_by else "no data",
             "elapsed": _number(self.elapsed_seconds, "s"),
             "response time p50 / p95 / p99 / max": _durations(times) + f" of {self.responses}",
             "waiting time p50 / p95 / p99 / max": _durations(self.waiting_time),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from pydantic import Field
 
 from reflexion.llm.base import Role
 from reflexion.report.statistics import Attempts, Estimate, wilson
 from reflexion.telemetry.agreement import Agreement, AgreementRates, Fallible, verdicts
+from reflexion.telemetry.deciders import DeciderCounts, HandedIn, Stopper, VerdictCount, Way
 from reflexion.telemetry.histogram import DurationHistogram
 from reflexion.types import Episode, Evaluation, Frozen, Outcome, Reflection, StepName, StepOutput, Usage
 
@@ -39,14 +38,21 @@ def asks_model(step: StepName, output: StepOutput) -> bool:
     return step in ("trial", "reflect")
 
 
-def is_cacheable(step: StepName, output: StepOutput, expensive: Collection[str] = ()) -> bool:
+EXPENSIVE = frozenset({"python", "generated", "judge"})
+"""Evaluators whose verdicts are cached, for records that do not have the keys of their steps."""
+
+
+def is_cacheable(step: StepName, output: StepOutput) -> bool:
     """Whether this kind of step is kept in the step cache.
 
-    Trials and reflections always are; evaluations if their evaluator is one of `expensive`, asked a
-    model, or was in fact answered from the cache; memorizing never is.
+    Trials and reflections always are; evaluations if they have a key, and where the record has no keys (those
+    of Prefect, older ones) if they were answered from the cache, asked a model, or are by an evaluator that
+    costs; memorizing never is.
     """
     if isinstance(output, Evaluation):
-        return output.cached or output.usage.calls > 0 or output.evaluator in expensive
+        if output.key is not None or output.cached or output.usage.calls > 0:
+            return True
+        return output.evaluator.partition(":")[0] in EXPENSIVE
     return step in ("trial", "reflect")
 
 
@@ -176,6 +182,24 @@ class Summary(Frozen):
     solved_by_trial: tuple[int, ...] = Field(
         description="Episodes solved by trial 1, by trial 2, …: cumulative, `max_trials` numbers."
     )
+    handed_in: HandedIn | None = Field(
+        default=None, description="What would have been handed in without an oracle; None: an older summary."
+    )
+    stopped_by: dict[Stopper, int] = Field(
+        default_factory=dict[Stopper, int],
+        description="Solved and failed episodes by what decided, after each trial, whether another was to follow. "
+        "Hidden tests and references are oracles.",
+    )
+    verdicts: tuple[VerdictCount, ...] = Field(
+        default=(), description="Judged episodes by evaluator and by what reached the verdict."
+    )
+    ways: dict[Way, int] = Field(
+        default_factory=dict[Way, int], description="Verdicts of tests that were run, by where they ran."
+    )
+    retested: int = Field(default=0, ge=0, description="Verdicts that were reached a second time, alone.")
+    unproven: int = Field(
+        default=0, ge=0, description="Verdicts of tests that were not proved able to judge before the run."
+    )
     llm_calls: int = Field(description="Calls really made; cached steps made none.")
     cached_steps: int = Field(description="Steps of cacheable kinds that the cache answered.")
     executed_steps: int = Field(description="Steps of cacheable kinds that were computed.")
@@ -209,13 +233,9 @@ class SummaryBuilder:
     """Counts episodes one at a time; memory does not grow with their number.
 
     Repeats of one problem are to be added one after another.
-
-    Args:
-        expensive: names of the evaluators whose verdicts are cached.
     """
 
-    def __init__(self, expensive: Collection[str] = ()) -> None:
-        self._expensive = frozenset(expensive)
+    def __init__(self) -> None:
         self._outcomes = dict.fromkeys(Outcome, 0)
         self._solved_at: dict[int, int] = {}
         self._steps: dict[StepName, list[int]] = {}
@@ -229,6 +249,7 @@ class SummaryBuilder:
         self._lessons = {True: [0, 0], False: [0, 0]}
         self._attempts = Attempts()
         self._agreements: dict[Fallible, Agreement] = {}
+        self._deciders = DeciderCounts()
 
     @property
     def episodes(self) -> int:
@@ -250,6 +271,7 @@ class SummaryBuilder:
         if episode.lost.calls:
             model = next((t.model for t in episode.trials if t.model is not None), "unknown")
             self._spent.setdefault(("actor", model), UsageSum()).add(episode.lost)
+        self._deciders.add(episode)
         for name, said, true in verdicts(episode):
             self._agreements.setdefault(name, Agreement()).add(said, true)
         reflections = episode.reflections
@@ -259,7 +281,7 @@ class SummaryBuilder:
             cell[1] += episode.solved
 
     def _add_step(self, step: StepName, output: StepOutput) -> None:
-        if is_cacheable(step, output, self._expensive):
+        if is_cacheable(step, output):
             self._steps.setdefault(step, [0, 0])[0 if output.cached else 1] += 1
         if output.cached:
             self._saved.add(output.usage)
@@ -331,6 +353,12 @@ class SummaryBuilder:
             pass_rate_interval=pass_at.get(1) or (wilson(solved, episodes) if episodes else None),
             pass_at_k=pass_at,
             solved_by_trial=tuple(sum(by_trial[: i + 1]) for i in range(max_trials)),
+            handed_in=self._deciders.handed_in(episodes),
+            stopped_by=dict(sorted(self._deciders.stopped_by.items(), key=lambda item: (-item[1], item[0]))),
+            verdicts=self._deciders.verdicts,
+            ways=dict(sorted(self._deciders.ways.items())),
+            retested=self._deciders.retested,
+            unproven=self._deciders.unproven,
             llm_calls=spent.calls,
             cached_steps=cached,
             executed_steps=executed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,6 +239,17 @@ def test_what_an_acting_model_did_is_told_turn_by_turn(page: Page) -> None:
     expect(turns.nth(2).locator("code")).to_have_text("open door")
     expect(turns.nth(2)).to_contain_text("reward 0.5, the world has ended")
     expect(turns.nth(3)).to_contain_text("Answer: The Emme")
+
+
+def test_what_decided_to_stop_stands_beside_the_pass_rates(page: Page) -> None:
+    figures = page.locator("#figures")
+    names = figures.locator(".tiles dt").all_inner_texts()
+    assert names[:2] == ["Pass rate", "Handed-in pass rate"]
+    judged = figures.locator(".lines > div")
+    expect(judged.filter(has_text="Stopped by")).to_have_text(re.compile(r"hidden tests \(oracle\) 93"))
+    expect(judged.filter(has_text="Judged by")).to_have_text(re.compile(r"python \(hidden tests\)"))
+    expect(figures).to_contain_text("An oracle is what an agent at work could not see.")
+    expect(page.locator("#plot-visible-tests figcaption")).to_contain_text("P(wrong | passed)")
 
 
 def test_all_episodes_of_a_page_are_opened_at_once(page: Page) -> None:

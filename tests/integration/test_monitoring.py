@@ -52,7 +52,7 @@ def endpoint() -> Iterator[ScriptedEndpoint]:
 
 async def watched(parameters: BatchParameters) -> tuple[PerformanceReport, uuid.UUID]:
     """Run a batch with a monitor inside; its report and the flow run's id."""
-    with PerformanceMonitor(expensive=("python",)) as monitor:
+    with PerformanceMonitor() as monitor:
         token = OBSERVERS.set((monitor,))
         try:
             state: Any = await batch_evaluation.arun(parameters, return_state=True)  # type: ignore[call-arg]
@@ -63,7 +63,7 @@ async def watched(parameters: BatchParameters) -> tuple[PerformanceReport, uuid.
 
 def assert_agree(records: PerformanceReport, inside: PerformanceReport) -> None:
     """Counts are equal, and the response times within five percent."""
-    for name in ("requests", "responses", "episodes", "outcomes", "llm_calls", "tokens", "cost_usd"):
+    for name in ("requests", "responses", "episodes", "outcomes", "stopped_by", "llm_calls", "tokens", "cost_usd"):
         assert getattr(records, name) == getattr(inside, name), name
     for name in ("errors_by_class", "retries_by_class", "error_rate", "cache_hit_rate"):
         assert getattr(records, name) == getattr(inside, name), name
@@ -136,6 +136,8 @@ async def test_a_batch_leaves_its_artifacts(openai_endpoint: ScriptedEndpoint, t
     failed = json.loads(by_key["reflexion-failed"])
     assert {row["problem"] for row in failed} == {"p0.0", "p1.0", "p2.0"}
     assert "0 of 3" in by_key["reflexion-learning-curve"]
+    assert "Stopped by: nothing, there was one trial each." in by_key["reflexion-learning-curve"]
+    assert "exact (reference)" in by_key["reflexion-summary"]
 
 
 # -- what is missing is said ---------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflexion.types import Evaluation, Reflection, StepOutput, Trial, Usage
+from reflexion.telemetry.deciders import stopper_of
+from reflexion.types import Decider, Evaluation, Reflection, StepOutput, Trial, Usage
 from tasks.records import (
     CACHED,
     COMPLETED,
@@ -61,7 +62,16 @@ outputs = st.one_of(
     st.tuples(st.just("trial"), st.builds(Trial, index=st.just(1), answer=st.just("42"), **common)),
     st.tuples(
         st.just("evaluate"),
-        st.builds(Evaluation, evaluator=st.just("judge"), passed=st.booleans(), score=st.just(0.0), **common),
+        st.builds(
+            Evaluation,
+            evaluator=st.just("judge"),
+            passed=st.booleans(),
+            score=st.just(0.0),
+            decided_by=st.none() | st.sampled_from(get_args(Decider)),
+            accepted=st.none() | st.booleans(),
+            details=st.sampled_from([{}, {"exact_match": True}, {"generated": []}]),
+            **common,
+        ),
     ),
     st.tuples(
         st.just("reflect"),
@@ -89,6 +99,8 @@ def test_figures_come_back_as_they_were(steps: list[tuple[str, StepOutput | None
         (r.name, r.outcome, r.start, r.waited, r.runs) for r in written
     ]
     assert [figures(r.output) for r in back] == [figures(r.output) for r in written]
+    verdicts = [r.output for r in written if isinstance(r.output, Evaluation)]
+    assert [r.stopper for r in back if r.name.startswith("evaluate:")] == list(map(stopper_of, verdicts))
 
 
 @given(outputs, st.text(min_size=1, max_size=200))
@@ -97,6 +109,13 @@ def test_a_line_is_never_longer_than_it_is_taken_to_be(step: tuple[str, StepOutp
     one = write_message([StepRecord(name, COMPLETED, 1e9, 99999.1234, 3, step[1])], 0.0)
     none = write_message([], 0.0)
     assert len(one) - len(none) <= item_size(name)
+
+
+@pytest.mark.parametrize("told", ["", ', "d": "an oracle of another version"'])
+def test_verdicts_of_other_versions_do_not_tell_what_decided(told: str) -> None:
+    line = f'["evaluate:p#1", "{COMPLETED}", 0, 0.1, 1, {{"e": "exact", "ok": true{told}}}]'
+    (back,) = read(f'{{"started": 5.0, "items": [{line}]}}')
+    assert isinstance(back.output, Evaluation) and back.output.passed and back.stopper is None
 
 
 def test_an_error_is_told_by_its_class() -> None:

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from reflexion.evaluators.sandbox.backends import BACKENDS, Backend
 from reflexion.evaluators.sandbox.model import Failure, Job, Limits, Report, TestOutcome
+from reflexion.evaluators.sandbox.plan import TestPlan
 from reflexion.evaluators.sandbox.pool import Sandbox, SandboxError
 
 __all__ = [
@@ -22,15 +23,20 @@ __all__ = [
     "Sandbox",
     "SandboxError",
     "TestOutcome",
+    "TestPlan",
     "describe_sandbox",
     "shared_sandbox",
 ]
 
 
-@lru_cache(maxsize=1)
-def shared_sandbox() -> Sandbox:
-    """This process's sandbox; its processes are started by the first evaluation."""
-    return Sandbox()
+@lru_cache(maxsize=4)
+def shared_sandbox(packages: tuple[str, ...] = ()) -> Sandbox:
+    """This process's sandbox; its processes are started by the first evaluation.
+
+    Args:
+        packages: installed packages that tests and solutions may import.
+    """
+    return Sandbox(packages=packages)
 
 
 def describe_sandbox() -> str:

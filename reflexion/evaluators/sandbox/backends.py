@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import sys
 import sysconfig
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from reflexion.evaluators.sandbox.guest.isolation import SCRATCH, Plan
 from reflexion.evaluators.sandbox.model import Limits
 
-__all__ = ["BACKENDS", "Backend", "command", "make_plan"]
+__all__ = ["BACKENDS", "ENVIRONMENT", "Backend", "command", "make_plan", "package_files"]
 
 Backend = Literal["bubblewrap", "namespaces", "limits"]
 
@@ -27,6 +30,8 @@ _BOOT = (
     "from guest.isolation import SCRATCH, Plan; from guest.zygote import main; del sys.path[0]; "
     "main(int(sys.argv[2]), Plan(**json.loads(sys.argv[3])))"
 )
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Of solvers and checkers: sets have one order wherever and whenever an answer is judged."""
 _FIRST_USER, _USERS = 61184, 4336
 """The range systemd gives to services without a user of their own; nothing else owns files there."""
 
@@ -59,6 +64,47 @@ def _hidden(readable: list[Path]) -> list[Path]:
     return [p for p in found if p.is_dir()]
 
 
+def package_files(packages: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Folders and files of installed packages and of all they need, and where Python looks for them.
+
+    Raises:
+        OSError: one is not installed.
+    """
+    owners = metadata.packages_distributions()
+    files: dict[Path, None] = {}
+    path: dict[str, None] = {}
+    wanted: list[str] = []
+    for package in packages:
+        found = owners.get(package) or ([package] if _distribution(package) else [])
+        if not found:
+            raise OSError(f"the package {package!r} is not installed, which the sandbox shall be let see")
+        wanted += found
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        distribution = _distribution(name)
+        if distribution is None or name.lower() in seen:
+            continue
+        seen.add(name.lower())
+        base = Path(str(distribution.locate_file("")))
+        path.setdefault(str(base))
+        for file in distribution.files or ():
+            top = file.parts[0]
+            if top not in ("..", "__pycache__") and not top.endswith((".pth", ".data")):
+                files.setdefault(base / top)
+        for requirement in distribution.requires or ():
+            if "extra ==" not in requirement:
+                wanted.append(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
+    return [p for p in files if p.exists()], list(path)
+
+
+def _distribution(name: str) -> metadata.Distribution | None:
+    try:
+        return metadata.distribution(name)
+    except (metadata.PackageNotFoundError, ValueError):
+        return None
+
+
 def _open_to_all(path: Path) -> bool:
     """Whether any user may reach a folder."""
     return all(p.stat().st_mode & stat.S_IXOTH for p in (path, *path.parents))
@@ -73,9 +119,14 @@ def _user(backend: Backend, slot: int) -> int | None:
     return _FIRST_USER + 2 * ((os.getpid() * 8 + slot) % (_USERS // 2))
 
 
-def make_plan(backend: Backend, limits: Limits, slot: int) -> Plan:
-    """The plan of one zygote; `slot` tells those of one process apart."""
+def make_plan(backend: Backend, limits: Limits, slot: int, packages: Sequence[str] = ()) -> Plan:
+    """The plan of one zygote; `slot` tells those of one process apart.
+
+    Raises:
+        OSError: a package is not installed.
+    """
     readable = _readable()
+    files, path = package_files(packages)
     return Plan(
         backend=backend,
         readable=[str(p) for p in readable],
@@ -87,7 +138,17 @@ def make_plan(backend: Backend, limits: Limits, slot: int) -> Plan:
         file_size=limits.file_size,
         open_files=limits.open_files,
         message=limits.message,
+        scratch=_scratch(readable + files),
+        packages=list(packages),
+        package_files=[str(p) for p in files],
+        package_path=path,
     )
+
+
+def _scratch(readable: list[Path]) -> str:
+    """The folder a solver may write to; it must hide nothing that has to be read, wherever Python lies."""
+    taken = any(Path(SCRATCH) in p.parents for p in readable)
+    return "/scratch" if taken else SCRATCH
 
 
 def command(plan: Plan, fd: int) -> list[str]:
@@ -97,7 +158,8 @@ def command(plan: Plan, fd: int) -> list[str]:
         OSError: bubblewrap is asked for and not installed.
     """
     package = str(Path(__file__).parent.resolve())
-    python = [str(_interpreter()), "-I", "-S", "-B", "-c", _BOOT, package, str(fd), json.dumps(plan._asdict())]
+    # Not -I, which would ignore the hash seed as well.
+    python = [str(_interpreter()), "-P", "-s", "-S", "-B", "-c", _BOOT, package, str(fd), json.dumps(plan._asdict())]
     if plan.backend != "bubblewrap":
         return python
     program = shutil.which("bwrap")
@@ -115,9 +177,14 @@ def command(plan: Plan, fd: int) -> list[str]:
         else:
             options += ["--ro-bind", path, path]
     for path in plan.hidden:
-        options += ["--tmpfs", path, "--remount-ro", path]
+        options += ["--tmpfs", path]
+    for path in plan.package_files:
+        options += ["--ro-bind", path, path]
+    for path in plan.hidden:
+        options += ["--remount-ro", path]
     for name in ("null", "zero", "random", "urandom"):
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-    options += ["--proc", "/proc", "--perms", "0755", "--dir", SCRATCH]
+    options += ["--proc", "/proc", "--perms", "0755", "--dir", plan.scratch]
     options += ["--remount-ro", "/", "--chdir", "/", "--clearenv"]
+    options += [word for name, value in ENVIRONMENT.items() for word in ("--setenv", name, value)]
     return [program, *options, "--", *python]

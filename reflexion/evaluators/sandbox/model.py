@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reflexion.evaluators.sandbox.plan import TestPlan, make_test_plan
+
 __all__ = ["Failure", "Job", "Limits", "Report", "TestOutcome"]
 
 
@@ -39,9 +41,11 @@ class Job:
         code: the untrusted solution.
         tests: trusted Python code that decides; never shown.
         visible: asserts that may be shown, each judged by itself.
-        entry_point: the function under test.
+        entry_point: what is under test: `add`, `Solution().add`, `__main__` for a whole program.
         prelude: trusted code of the prompt, from which tests take helpers and imports.
-        in_process: run the tests in the solution's own process, where it could tamper with them.
+        prompt: what the model was asked; None: not known.
+        own_solution: the record's own solution, if it has one.
+        packages: packages that tests and solution may import.
     """
 
     code: str
@@ -49,7 +53,22 @@ class Job:
     visible: tuple[str, ...] = ()
     entry_point: str | None = None
     prelude: str = ""
-    in_process: bool = False
+    prompt: str | None = None
+    own_solution: str | None = None
+    packages: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> TestPlan:
+        """How its answers are judged: it follows from all but the code."""
+        return make_test_plan(
+            self.tests,
+            self.visible,
+            self.entry_point,
+            prelude=self.prelude,
+            prompt=self.prompt,
+            own_solution=self.own_solution,
+            packages=self.packages,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +112,6 @@ class Report:
         hidden: verdict of `Job.tests`; None when there are none or they were not reached.
         visible: verdicts of `Job.visible`, as far as they were reached.
         ended: why the solution's process ended before its tests did: `Timeout`, `Exited`, `Killed`.
-        in_process: whether tests ran in the solution's own process.
         cpu_seconds: of all processes of the evaluation.
     """
 
@@ -101,5 +119,4 @@ class Report:
     hidden: TestOutcome | None = None
     visible: tuple[TestOutcome, ...] = field(default=())
     ended: Failure | None = None
-    in_process: bool = False
     cpu_seconds: float = 0.0

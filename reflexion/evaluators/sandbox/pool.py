@@ -12,11 +12,11 @@ import socket
 import subprocess
 import threading
 import weakref
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
-from reflexion.evaluators.sandbox.backends import BACKENDS, Backend, command, make_plan
+from reflexion.evaluators.sandbox.backends import BACKENDS, ENVIRONMENT, Backend, command, make_plan
 from reflexion.evaluators.sandbox.guest.channel import Channel, ChannelClosedError, MessageTooLargeError
 from reflexion.evaluators.sandbox.guest.zygote import HEADER
 from reflexion.evaluators.sandbox.model import Failure, Job, Limits, Report, TestOutcome
@@ -44,13 +44,20 @@ class Sandbox:
         limits: of each evaluation.
         backend: None takes the strongest that works here.
         size: evaluations at a time; None takes one for each processor.
+        packages: installed packages that tests and solutions may import, read-only.
     """
 
     def __init__(
-        self, limits: Limits | None = None, *, backend: Backend | None = None, size: int | None = None
+        self,
+        limits: Limits | None = None,
+        *,
+        backend: Backend | None = None,
+        size: int | None = None,
+        packages: Sequence[str] = (),
     ) -> None:
         self._limits = limits or Limits()
         self._wanted: Backend | None = backend
+        self._packages = tuple(packages)
         self._size = size or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
         self._lock = threading.Lock()
         # Of its own, since starting takes a while and the event loop takes the other.
@@ -62,6 +69,7 @@ class Sandbox:
         self._slots = list(range(self._size))[::-1]
         self._executor: ThreadPoolExecutor | None = None
         self._closed = False
+        self._turns = _Turns()
         atexit.register(_close, weakref.ref(self))
 
     @property
@@ -69,27 +77,24 @@ class Sandbox:
         """What each evaluation may use."""
         return self._limits
 
-    async def run(self, job: Job, *, wall: float | None = None) -> Report:
+    async def run(self, job: Job, *, wall: float | None = None, alone: bool = False) -> Report:
         """Judge one job; it waits its turn when all processes are busy.
 
         Args:
             job: what to judge.
             wall: seconds allowed, if not those of the limits. Waiting for its turn does not count.
+            alone: wait until no other job of this sandbox is under way, and let none begin meanwhile.
 
         Raises:
             SandboxError: the sandbox cannot be started.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads(), self.run_blocking, job, wall)
+        return await asyncio.get_running_loop().run_in_executor(self._threads(), self.run_blocking, job, wall, alone)
 
-    def run_blocking(self, job: Job, wall: float | None = None) -> Report:
+    def run_blocking(self, job: Job, wall: float | None = None, alone: bool = False) -> Report:
         """As `run`, for code without an event loop."""
         allowed = self._limits.wall if wall is None else wall
-        report = self._attempt(job, allowed)
-        if report is None:
-            # A test hands over what is no data: the tests have to run where the solution does.
-            report = self._attempt(replace(job, in_process=True), allowed)
-        assert report is not None
-        return report
+        with self._turns.alone() if alone else self._turns.beside_others():
+            return self._attempt(job, allowed)
 
     def choose(self) -> Backend:
         """The backend in use; the first call starts it and tries it out.
@@ -118,7 +123,7 @@ class Sandbox:
 
     def _try(self, backend: Backend) -> tuple[_Zygote, dict[str, Any]]:
         """Start a zygote and give it a first job; also which layers held."""
-        zygote = _Zygote(backend, self._limits, slot=self._slots[-1])
+        zygote = _Zygote(backend, self._limits, self._packages, slot=self._slots[-1])
         try:
             answer = zygote.run(_PROBE, 10.0)
             if not (answer.get("hidden") or {}).get("passed"):
@@ -178,8 +183,8 @@ class Sandbox:
                 self._executor = ThreadPoolExecutor(self._size, thread_name_prefix="sandbox")
             return self._executor
 
-    def _attempt(self, job: Job, wall: float) -> Report | None:
-        """One evaluation; None when a test needs the solution's own process. A dead zygote is replaced once."""
+    def _attempt(self, job: Job, wall: float) -> Report:
+        """One evaluation; a dead zygote is replaced once."""
         for last in (False, True):
             zygote = self._take()
             try:
@@ -194,9 +199,7 @@ class Sandbox:
                 raise
             with self._lock:
                 self._free.append(zygote)
-            if "unmarshallable" in answer and not job.in_process:
-                return None
-            return _report(job, answer, wall)
+            return _report(answer, wall)
         raise AssertionError("unreachable")
 
     def _take(self) -> _Zygote:
@@ -205,12 +208,50 @@ class Sandbox:
             if self._free:
                 return self._free.pop()
             slot = self._slots.pop() if self._slots else self._size
-        return _Zygote(backend, self._limits, slot=slot)
+        return _Zygote(backend, self._limits, self._packages, slot=slot)
 
     def _discard(self, zygote: _Zygote) -> None:
         zygote.close()
         with self._lock:
             self._slots.append(zygote.slot)
+
+
+class _Turns:
+    """Lets jobs run side by side, or one alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._waiting = 0
+
+    @contextlib.contextmanager
+    def beside_others(self) -> Generator[None]:
+        """Run with whatever else runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting)
+            self._running += 1
+        try:
+            yield
+        finally:
+            self._ended()
+
+    @contextlib.contextmanager
+    def alone(self) -> Generator[None]:
+        """Run when nothing else does."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: not self._running)
+            self._running += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self._ended()
+
+    def _ended(self) -> None:
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
 
 
 def _close(reference: weakref.ref[Sandbox]) -> None:
@@ -222,7 +263,7 @@ def _close(reference: weakref.ref[Sandbox]) -> None:
 class _Zygote:
     """One zygote process and the socket to it."""
 
-    def __init__(self, backend: Backend, limits: Limits, slot: int) -> None:
+    def __init__(self, backend: Backend, limits: Limits, packages: Sequence[str], slot: int) -> None:
         self.slot = slot
         self._scratch: str | None = None
         ours, theirs = socket.socketpair()
@@ -230,12 +271,12 @@ class _Zygote:
             self._socket = ours
             try:
                 self._process = subprocess.Popen(
-                    command(make_plan(backend, limits, slot), theirs.fileno()),
+                    command(make_plan(backend, limits, slot, packages), theirs.fileno()),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
-                    env={},
+                    env=dict(ENVIRONMENT),
                     cwd="/",
                     start_new_session=True,  # an interrupt is for us to handle
                 )
@@ -262,17 +303,10 @@ class _Zygote:
         """
         self._socket.settimeout(wall + _GRACE)
         try:
-            self._socket.sendall(HEADER.pack(wall))
-            self._channel.send({"code": job.code})
-            self._channel.send(
-                {
-                    "tests": job.tests,
-                    "visible": list(job.visible),
-                    "entry_point": job.entry_point,
-                    "prelude": job.prelude,
-                    "in_process": job.in_process,
-                }
-            )
+            plan = job.plan
+            self._socket.sendall(HEADER.pack(wall, plan.files))
+            self._channel.send({"code": job.code, "program": plan.program})
+            self._channel.send({"tests": plan.tests, "prelude": job.prelude, "plan": plan.message()})
             verdict: dict[str, Any] = {}
             while True:
                 message = self._channel.receive()
@@ -298,14 +332,13 @@ class _Zygote:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def _report(job: Job, answer: dict[str, Any], wall: float) -> Report:
+def _report(answer: dict[str, Any], wall: float) -> Report:
     hidden = answer.get("hidden")
     return Report(
         load=_failure(answer.get("load")),
         hidden=None if hidden is None else _outcome(hidden),
         visible=tuple(_outcome(o) for o in answer.get("visible") or ()),
         ended=_ended(answer, wall),
-        in_process=job.in_process,
         cpu_seconds=answer["cpu"],
     )
 

@@ -73,7 +73,9 @@ def test_false_positives_and_negatives_are_counted() -> None:
         tally.add(agent(tests, *answers)[0])
     assert set(tally.agreements) == {"generated_tests"}
     counted = tally.agreements["generated_tests"]
-    assert (counted.total, counted.false_positives, counted.false_negatives) == (5, 1 / 2, 1 / 3)
+    # Passed: one wrong, two right. Rejected: one wrong, one right.
+    assert (counted.total, counted.false_positives, counted.false_negatives) == (5, 1 / 3, 1 / 2)
+    assert (counted.wrong_let_through, counted.right_rejected) == (1 / 2, 1 / 3)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reflexion.runs import RunFolder
-from reflexion.types import Episode, EpisodeError, Evaluation, Outcome, Reflection, Strategy, Trial, Usage
+from reflexion.types import Decider, Episode, EpisodeError, Evaluation, Outcome, Reflection, Strategy, Trial, Usage
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
@@ -21,6 +21,7 @@ def episode(
     feedback: str = "AssertionError: f(2) gave 3, not 4",
     cached: bool = False,
     cost: float | None = 0.001,
+    decided_by: Decider | None = "hidden_tests",
 ) -> Episode:
     """An episode whose last trial decides: it passes if the outcome is `solved`."""
     usage = Usage(prompt=120, completion=30, calls=1, cost_usd=cost)
@@ -43,6 +44,7 @@ def episode(
                     feedback="" if passed else feedback,
                     failure_class=None if passed else "AssertionError",
                     visible_passed=passed or n == 2,
+                    decided_by=decided_by,
                 ),
                 reflection=None
                 if n == trials

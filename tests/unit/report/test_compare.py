@@ -42,7 +42,21 @@ def test_what_changed_and_what_it_cost(tmp_path: Path) -> None:
     assert "| tokens without the cache | 750 | 1,500 | +750 |" in text
     assert "| cost without the cache | 0.0050 | 0.0100 | +0.0050 |" in text
     assert "- p2: solved → error" in text
+    # Handed in without hidden tests: 3 of 5 before; p1 is right at last, p3's second answer is not.
+    assert "| handed-in pass rate, whole run | 60.0% | 25.0% | -35.0% |" in text
+    assert "| stopped by | hidden tests (oracle) 5 | hidden tests (oracle) 3 | |" in text
     assert "> Not compared: 1 episodes only before has, 0 only after has." in text
+
+
+def test_runs_of_older_versions_are_compared_and_what_they_do_not_tell_is_said(tmp_path: Path) -> None:
+    a = make_run(tmp_path, "old", [episode("p1", trials=2, decided_by=None), episode("p2")])
+    path = a / "summary.json"
+    kept = {name: v for name, v in json.loads(path.read_text()).items() if name not in ("handed_in", "stopped_by")}
+    path.write_text(json.dumps(kept))
+    b = make_run(tmp_path, "new", [episode("p1", decided_by="visible_tests"), episode("p2", decided_by="judge")])
+    text = compare_runs(a, b).to_markdown()
+    assert "| handed-in pass rate, whole run | unknown | 100.0% |  |" in text
+    assert "| stopped by | not on record | a judge 1, visible tests 1 | |" in text
 
 
 def test_a_difference_that_is_no_chance(tmp_path: Path) -> None:

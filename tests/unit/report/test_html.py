@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 
 from reflexion.errors import ConfigurationError, StorageError
-from reflexion.report import write_report
-from reflexion.report.tally import LONGEST_TEXT, Tally, detail_of, row_of
+from reflexion.report import wording, write_report
+from reflexion.report.tally import LONGEST_TEXT, detail_of, row_of
 from reflexion.runs import RunFolder
-from reflexion.telemetry.agreement import Agreement
-from reflexion.telemetry.summary import SummaryBuilder
-from reflexion.types import Episode, Evaluation, Outcome, Strategy, Trial
+from reflexion.types import Outcome
 from tests.unit.report.runs import HOSTILE, episode, make_run
 
 
@@ -78,32 +76,39 @@ def test_repeats_give_pass_at_k(tmp_path: Path) -> None:
     assert shares == [("1", "33.3"), ("2", "66.7"), ("3", "100.0")]
 
 
-def test_agreement_of_a_judge_and_of_visible_tests() -> None:
-    tally = Tally()
-    for said, true in [(True, True), (True, False), (False, False), (False, False), (False, True)]:
-        verdict = Evaluation(
-            evaluator="judge", passed=said, score=0.5, visible_passed=true, details={"exact_match": true}
-        )
-        trial = Trial(index=1, answer="a", evaluation=verdict)
-        tally.add(Episode(problem_id="p", strategy=Strategy.NONE, outcome=Outcome.FAILED, trials=(trial,)))
-    judged = tally.agreements["judge"]
-    assert (judged.total, judged.rate) == (5, 0.6)
-    assert judged.false_positives == pytest.approx(1 / 3)
-    assert judged.false_negatives == 0.5
-    assert tally.agreements["visible_tests"].counts[True, False] == 1
-    for details in ({"hidden": False}, {"generated": ["assert f(1) == 2"]}):
-        verdict = Evaluation(evaluator="python", passed=False, score=0.0, visible_passed=True, details=details)
-        trial = Trial(index=1, answer="a", evaluation=verdict)
-        tally.add(Episode(problem_id="q", strategy=Strategy.NONE, outcome=Outcome.FAILED, trials=(trial,)))
-    own = tally.agreements["generated_tests"]
-    assert (tally.agreements["visible_tests"].total, own.total, own.false_positives) == (5, 1, 1.0)
-    builder = SummaryBuilder()
-    builder.add(episode("p", Outcome.FAILED, trials=2))  # visible tests fail, then pass; hidden ones fail
-    rates = builder.build(run="r", dataset="d", llm="m", strategy="none", max_trials=2, wall_seconds=1.0).agreement
-    assert {n: (r.trials, r.agreement, r.false_positive_rate, r.false_negative_rate) for n, r in rates.items()} == {
-        "visible_tests": (2, 0.5, 0.5, None)
-    }
-    assert Agreement().rate is None and Agreement().false_positives is None
+def test_what_decided_to_stop_is_told_with_how_the_figures_are_reckoned(tmp_path: Path) -> None:
+    # Visible tests accept the second trial of "late", which hidden ones reject; the third is right.
+    episodes = [episode("soon"), episode("late", trials=3), episode("never", Outcome.FAILED, trials=3)]
+    page = write_report(make_run(tmp_path, "r", episodes)).read_text("utf-8")
+    assert "<dt>Stopped by</dt><dd>hidden tests (oracle) 3</dd>" in page
+    assert "<dt>Judged by</dt><dd>python (hidden tests)</dd>" in page and 'id="verdicts"' not in page
+    assert re.search(r"<dt>Handed-in pass rate</dt><dd class=.value.>33\.3%</dd><dd>1 of 3; 95 % interval", page)
+    for caption in (wording.STOPPED_BY, wording.HANDED_IN, wording.AGREEMENT):
+        assert caption in page.replace("&#39;", "'")
+    # Of 4 answers that visible tests let pass 2 are wrong, of the 3 rejected none is right.
+    told = "right on 71.4% of 7 trials, false positives 50.0%, false negatives 0.0%, wrong answers let through 40.0%"
+    assert f"<dt>Visible tests</dt><dd>{told}" in page
+
+
+def test_each_way_of_judging_is_a_row_where_there_are_several(tmp_path: Path) -> None:
+    episodes = [episode("a"), episode("b", decided_by="visible_tests"), episode("c", Outcome.FAILED, decided_by=None)]
+    page = write_report(make_run(tmp_path, "r", episodes)).read_text("utf-8")
+    rows = re.findall(r'<tr><th scope="row">(python[^<]*)</th>' + r'<td class="number">([^<]*)</td>' * 3, page)
+    assert sorted(rows) == [
+        ("python (hidden tests)", "1", "1", "100.0 %"),
+        ("python (not on record)", "1", "0", "0.0 %"),
+        ("python (visible tests)", "1", "1", "100.0 %"),
+    ]
+    assert "hidden tests (oracle) 1, not on record 1, visible tests 1" in page
+
+
+def test_notes_of_a_run_stand_at_the_head_of_its_report_as_text(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "r", [episode("p")])
+    path = run / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"notes": [f"No reference was found. {HOSTILE}"]}))
+    page = write_report(run).read_text("utf-8")
+    head = page[page.index("<header>") : page.index("</header>")]
+    assert "No reference was found. &lt;/script&gt;" in head and page.count("<script") == 2
 
 
 @pytest.mark.parametrize("finish", [True, False])

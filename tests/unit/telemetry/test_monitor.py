@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reflexion.errors import EndpointError, RateLimitError
 from reflexion.telemetry import PerformanceMonitor, PerformanceReport, ProcessSampler, Targets, TargetStatus
-from reflexion.types import Episode, Evaluation, Outcome, Reflection, Strategy, Trial, Usage
+from reflexion.types import Decider, Episode, Evaluation, Outcome, Reflection, Strategy, Trial, Usage
 
 USAGE = Usage(prompt=100, completion=10, calls=1, cost_usd=0.01)
 
@@ -59,6 +59,21 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
+
+
+def test_a_report_says_what_decided_to_stop() -> None:
+    def ended(decided_by: Decider, outcome: Outcome = Outcome.SOLVED) -> Episode:
+        judged = Trial(index=1, answer="a", evaluation=evaluation().model_copy(update={"decided_by": decided_by}))
+        return episode().model_copy(update={"trials": (judged,), "outcome": outcome})
+
+    one, two = monitor(Clock()), monitor(Clock())
+    for each in (ended("reference"), ended("reference", Outcome.FAILED), ended("judge", Outcome.ERROR)):
+        one.record_episode(each)
+    two.record_episode(ended("judge"))
+    one.merge(two)
+    assert one.report().stopped_by == {"reference": 2, "judge": 1}
+    assert "| stopped by | a reference answer (oracle) 2, a judge 1 |" in one.report().to_markdown()
+    assert "| stopped by | no data |" in monitor(Clock()).report().to_markdown()
 
 
 def test_no_target_is_reached_for_lack_of_data() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflexion.telemetry.histogram import DurationHistogram
-from reflexion.telemetry.summary import Summary, SummaryBuilder
+from reflexion.telemetry.summary import Summary, SummaryBuilder, is_cacheable
 from reflexion.types import Episode, EpisodeError, Evaluation, Outcome, Reflection, Strategy, Trial, Usage
 
 
@@ -67,8 +67,8 @@ def episode(*trials: Trial, outcome: Outcome = Outcome.SOLVED, error: str | None
     )
 
 
-def build(*episodes: Episode, expensive: tuple[str, ...] = (), **changes: object) -> Summary:
-    builder = SummaryBuilder(expensive)
+def build(*episodes: Episode, **changes: object) -> Summary:
+    builder = SummaryBuilder()
     for each in episodes:
         builder.add(each)
     return builder.build(
@@ -134,10 +134,23 @@ def test_an_unknown_price_makes_the_cost_unknown() -> None:
     assert build(known).cost_usd == 0.01
 
 
-def test_expensive_evaluators_count_as_cacheable_and_cheap_ones_do_not() -> None:
-    one = episode(trial(1, passed=True))
-    assert build(one).executed_steps == 1
-    assert build(one, expensive=("exact",)).executed_steps == 2
+@pytest.mark.parametrize(
+    ("change", "cacheable"),
+    [
+        ({}, False),
+        ({"key": "0a1b"}, True),
+        ({"cached": True}, True),
+        ({"usage": Usage(calls=1)}, True),
+        ({"evaluator": "python:in_process"}, True),
+        ({"evaluator": "pythonic"}, False),
+    ],
+)
+def test_verdicts_that_are_kept_in_the_cache_count_as_cacheable(change: dict[str, object], cacheable: bool) -> None:
+    verdict = Evaluation(evaluator="exact", passed=True, score=1.0).model_copy(update=change)
+    assert is_cacheable("evaluate", verdict) is cacheable
+    one = trial(1, passed=True).model_copy(update={"evaluation": verdict})
+    summary = build(episode(one))
+    assert summary.executed_steps + summary.cached_steps == 1 + cacheable
 
 
 def test_reused_reflections_are_compared_with_fresh_ones() -> None:

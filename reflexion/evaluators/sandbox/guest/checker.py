@@ -1,323 +1,205 @@
-"""The process of the trusted tests: runs them against proxies of what the solution defines.
+"""The process of the trusted tests: runs them against stand-ins for what the solution defines.
 
-Everything that comes from the solver is data. A value is rebuilt here and compared here. An object that is no
-data stays in the solver, and a `Remote` stands for it: reading its attributes, calling, iterating and indexing
-it give values again, but nothing that would let the object judge itself (`==`, `<`, `in` or arithmetic with a
-plain value) ever reaches the solver.
+Everything that comes from the solver is data or stands for an object there. A value is rebuilt here and compared
+here. An object judges itself only where a test is about its class: the class has a name that the tests use, and the
+test made the object. Anything else that the solution returns cannot say that it equals a plain value.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
-import collections
+import functools
 import importlib
 import sys
-from collections.abc import Callable, Iterator
-from types import CodeType
+import types
 from typing import Any, cast
 
 from .channel import Channel, ChannelClosedError, MessageTooLargeError
-from .judging import Interruption, compiled, run_tests
-from .values import DecodeError, TooDeepError, decode, encode
+from .classes import BINARY, COMPARISONS, data_base
+from .errors import DecodeError, Refused
+from .judging import Interruption, compiled, run_units, run_visible
+from .link import Link
+from .mirrors import Mirrored
+from .surroundings import Surroundings
+from .values import keep_order, library
 
-__all__ = ["Unmarshallable", "check"]
+__all__ = ["check"]
 
-_LIBRARY = frozenset(
-    [
-        *("bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq"),
-        *("itertools", "json", "math", "operator", "random", "re", "statistics", "string", "typing"),
-    ]
-)
-"""Modules whose names a test may take for granted because the solution imports them."""
-_TYPES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, type(None))
+_OWN_MODULES = frozenset({"tests"})
+_TYPES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, type(None), object)
+_VALUES = {
+    "collections": ("Counter", "OrderedDict", "defaultdict", "deque"),
+    "fractions": ("Fraction",),
+    "decimal": ("Decimal",),
+    "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
+    "uuid": ("UUID",),
+    "pathlib": ("Path", "PosixPath", "PurePath", "PurePosixPath"),
+}
+"""Classes of the library that a solution may return as themselves: calling them carries out nothing else."""
+_READABLE = frozenset({"__name__", "__qualname__", "__doc__", "__module__", "__class__", "__dict__", "__len__"})
+_INSIDES = ("gi_", "cr_", "ag_", "tb_", "f_", "co_", "func_")
+_STEPPING = frozenset({"send", "throw", "close", "__next__", "__anext__", "asend", "athrow", "aclose"})
 
 
 class SolverGone(Interruption):
     """The solver ended."""
 
 
-class Unmarshallable(Interruption):
-    """A test hands something over that is no data."""
+class Stopped(Interruption):
+    """The solution raised what is no answer to a test: an exit, a skipped test, the end of an iterator."""
 
 
-class Remote:
-    """Stands for an object in the solver."""
+class CheckerLink(Link):
+    """The tests' side of the connection.
 
-    __slots__ = ("_caller", "_node")
-    __hash__ = object.__hash__
+    Args:
+        channel: to the solver.
+        tested: names of classes of the solution that the tests are about.
+        expected: names of exceptions that the tests speak of.
+        surroundings: what the tests set up around the solution.
+    """
 
-    def __init__(self, caller: Caller, node: list[Any]) -> None:
-        object.__setattr__(self, "_caller", caller)
-        object.__setattr__(self, "_node", node)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._caller.call(self._node, args, kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return self._builtin("getattr", name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._builtin("setattr", name, value)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._caller.call(["x", "operator", "getitem"], (self, key), {})
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._caller.call(["x", "operator", "setitem"], (self, key, value), {})
-
-    def __iter__(self) -> Iterator[Any]:
-        iterator = self._builtin("iter")
-        return iterator if isinstance(iterator, Remote) else iter(iterator)
-
-    def __next__(self) -> Any:
-        return self._builtin("next")
-
-    def __len__(self) -> int:
-        return self._builtin("len")
-
-    def __bool__(self) -> bool:
-        return self._builtin("bool") is True
-
-    def __float__(self) -> float:
-        return self._builtin("float")
-
-    def __int__(self) -> int:
-        return self._builtin("int")
-
-    def __str__(self) -> str:
-        return self._builtin("str")
-
-    def __repr__(self) -> str:
-        return f"<{self._node[2]} object>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Remote) and (self is other or self._both("eq", other) is True)
-
-    def __lt__(self, other: object) -> Any:
-        return self._both("lt", other)
-
-    def __le__(self, other: object) -> Any:
-        return self._both("le", other)
-
-    def __gt__(self, other: object) -> Any:
-        return self._both("gt", other)
-
-    def __ge__(self, other: object) -> Any:
-        return self._both("ge", other)
-
-    def __add__(self, other: object) -> Any:
-        return self._both("add", other)
-
-    def __sub__(self, other: object) -> Any:
-        return self._both("sub", other)
-
-    def __mul__(self, other: object) -> Any:
-        return self._both("mul", other)
-
-    def __instancecheck__(self, instance: object) -> bool:
-        return isinstance(instance, Remote) and (
-            self._caller.call(["x", "builtins", "isinstance"], (instance, self), {}) is True
-        )
-
-    def __contains__(self, item: object) -> bool:
-        # By iteration and comparison here, never by the object's own __contains__.
-        return any(item is each or item == each for each in self)
-
-    def _builtin(self, name: str, *more: Any) -> Any:
-        return self._caller.call(["x", "builtins", name], (self, *more), {})
-
-    def _both(self, name: str, other: object) -> Any:
-        """An operation of two of the solution's own objects; with anything else it is not defined."""
-        if not isinstance(other, Remote):
-            return NotImplemented
-        return self._caller.call(["x", "operator", name], (self, other), {})
-
-
-class Caller:
-    """Calls into the solver."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._remotes: dict[int, Remote] = {}
-        self._callbacks: dict[int, Callable[..., Any]] = {}
-        self._exceptions: dict[tuple[str, str], type[BaseException]] = {}
+    def __init__(
+        self, channel: Channel, tested: frozenset[str], expected: frozenset[str], surroundings: Surroundings
+    ) -> None:
+        super().__init__(channel, 2, _OWN_MODULES)
+        self.used = 0
+        self.namespace: dict[str, Any] = {}
+        self.broken: BaseException | None = None
+        self._tested_names = tested
+        self._tested: dict[type, bool] = {}
+        self._tested_classes: set[int] = set()
+        self._expected = expected
+        self._surroundings = surroundings
         self._lent: dict[tuple[str, str], Any] = {("builtins", kind.__name__): kind for kind in _TYPES}
-        """Library objects the solution may give back as themselves: those it got, and the types of data."""
+        self.operations |= {
+            "input": surroundings.read_input,
+            "stdin": surroundings.read_stdin,
+        }
+        del self.operations["subclass"]
 
-    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function there; exceptions are raised here as the nearest class that is known here.
+    # --- what the solution may do for itself, and what it may not ------------------------------------------------
 
-        Raises:
-            SolverGone: it ended.
-            Unmarshallable: an argument is no data.
-        """
-        answer = self._ask(
-            {
-                "op": "call",
-                "f": function,
-                "a": [self._encode(a) for a in args],
-                "k": {k: self._encode(v) for k, v in kwargs.items()},
-            }
-        )
-        given: dict[str, Any] = {**{str(i): a for i, a in enumerate(args)}, **kwargs}
-        for key, node in _mapping(answer.get("m")).items():
-            _replace(given[key], self._decode(node))
-        if "same" in answer:
-            return given[answer["same"]]
-        return self._decode(answer.get("r"))
+    def learn_tested(self) -> None:
+        """Note which classes the names stand for that the tests are about."""
+        for name in self._tested_names:
+            value = self.namespace.get(name)
+            number = self.mirrors.number(value)
+            if isinstance(value, Mirrored) and number is not None:
+                self._tested_classes.add(id(value))
+        self._tested.clear()
 
-    def names(self, names: list[str], entry: str | None) -> tuple[dict[str, Any], Any]:
-        """What the solution has under these names, as far as tests may use it, and the function under test.
+    def _is_tested(self, cls: type) -> bool:
+        found = self._tested.get(cls)
+        if found is None:
+            found = self._tested[cls] = any(id(c) in self._tested_classes for c in cls.__mro__)
+        return found
 
-        The function is an object that stays in the solver whatever it is; `_MISSING` when there is none.
-        """
-        answer = self._ask({"op": "names", "names": names, "entry": entry})
-        found: dict[str, Any] = {}
-        for name, node in _mapping(answer.get("r")).items():
-            if name in names:
-                value = self._named(name, node)
-                if value is not _MISSING:
-                    found[name] = value
-        function = self._decode(answer.get("entry"))
-        return found, function if isinstance(function, Remote) else _MISSING
+    def may(self, instance: Any, name: str, args: tuple[Any, ...]) -> bool:
+        cls = type(instance)
+        tested = self._is_tested(cls)
+        if name in COMPARISONS or name in BINARY:
+            if args and self.mirrors.number(args[0]) is not None:
+                return tested or data_base(cls) is None
+            return tested and self.mirrors.is_made(instance)
+        if tested:
+            return True
+        if name == "__contains__":
+            return False
+        base = data_base(cls)
+        return base is None or not hasattr(base, name)
 
-    def tests(self, tests: str | None, visible: list[str]) -> dict[str, Any]:
-        """Let the solver run the tests itself."""
-        return _mapping(self._ask({"op": "tests", "tests": tests, "visible": visible}).get("r"))
+    def library_value(self, module: str, name: str, number: int) -> Any:
+        found = self._lent.get((module, name))
+        if found is None:
+            known = library(module, name)
+            if name in _VALUES.get(module, ()) or (isinstance(known, type) and issubclass(known, BaseException)):
+                found = known
+        return self.stand_in(number) if found is None else found
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def lent(self, module: str, name: str, value: Any) -> None:
+        self._lent[module, name] = value
+
+    def library_data(self, module: str, name: str, data: Any) -> Any:
+        if module.partition(".")[0] in ("unittest", "doctest"):
+            return self.decode(data)
+        return super().library_data(module, name, data)
+
+    def library_module(self, name: str) -> Any:
+        raise DecodeError(f"no module {name}")
+
+    def do_get(self, thing: Any, name: str) -> Any:
+        """Read an attribute of an object of the tests; what leads to the tests themselves is not to be had."""
+        hidden = name.startswith("__") and name not in _READABLE
+        if hidden or name.startswith(_INSIDES):
+            raise AttributeError(name)
+        if name == "__dict__" and isinstance(thing, type | types.FunctionType | types.ModuleType | types.MethodType):
+            raise AttributeError(name)
+        return getattr(thing, name)
+
+    # --- messages ------------------------------------------------------------------------------------------------
+
+    def ask(self, operation: str, *args: Any) -> Any:
+        if operation not in ("names", "text", "describe"):
+            self.used += 1
         try:
-            answer = self._exchange(request)
+            return super().ask(operation, *args)
         except (ChannelClosedError, ConnectionError) as exc:
             raise SolverGone from exc
         except MessageTooLargeError as exc:
             raise SolverGone("OutputLimit", str(exc)) from exc
-        except (ValueError, RecursionError) as exc:
-            raise DecodeError(str(exc)) from exc
-        if "e" in answer:
-            raise self._exception(_mapping(answer["e"]))
-        return answer
 
-    def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request, serve what the solver asks meanwhile, and receive the answer."""
-        self._channel.send(request)
-        while "cb" in (answer := _mapping(self._channel.receive())):
-            self._channel.send(self._call_back(answer))
-        return answer
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = self.mirrors.is_maker(function)
+        self._stepping = self.mirrors.known_as(function) in _STEPPING
+        result = super().call(function, args, kwargs)
+        if made:
+            self.mirrors.note_made(result)
+        return result
 
-    def _call_back(self, request: dict[str, Any]) -> dict[str, Any]:
-        function = self._callbacks[request["cb"]]
-        try:
-            args = [self._decode(a) for a in request["a"]]
-            kwargs = {k: self._decode(v) for k, v in _mapping(request["k"]).items()}
-            return {"r": self._encode(function(*args, **kwargs))}
-        except Exception as exc:  # noqa: BLE001 - the test's function may raise anything, into the solution
-            known = next(k for k in type(exc).__mro__ if k.__module__ == "builtins")
-            return {"e": ["builtins", known.__name__, str(exc)]}
+    def raised(self, exception: Any, answer: dict[str, Any], operation: str) -> BaseException:
+        found = super().raised(exception, answer, operation)
+        failure = _failure(answer["e"] if isinstance(answer["e"], dict) else {})
+        found.reflexion_failure = failure  # type: ignore[attr-defined]
+        names = {cls.__name__ for cls in type(found).__mro__}
+        ends = operation != "call" or self._stepping
+        if isinstance(found, StopIteration | StopAsyncIteration):
+            if not ends and not names & self._expected:
+                stopped = RuntimeError(f"the solution raised {type(found).__name__}")
+                stopped.reflexion_failure = failure  # type: ignore[attr-defined]
+                return stopped
+        elif (not isinstance(found, Exception) or "SkipTest" in names) and not names & self._expected:
+            stopped = Stopped(type(found).__name__)
+            stopped.reflexion_failure = failure  # type: ignore[attr-defined]
+            return stopped
+        return found
 
-    def _encode(self, value: Any) -> Any:
-        try:
-            return encode(value, self._refer)
-        except (TooDeepError, RecursionError) as exc:
-            raise Unmarshallable(str(exc)) from exc
+    def noticed(self, exc: BaseException, operation: str) -> None:
+        if isinstance(exc, Interruption):
+            raise exc
+        if isinstance(exc, AssertionError) and "AssertionError" not in self._expected:
+            # What a test asserts within a function that it hands over cannot be caught by the solution.
+            self.broken = self.broken or exc
 
-    def _refer(self, value: Any) -> Any:
-        if isinstance(value, Remote):
-            return object.__getattribute__(value, "_node")
-        if isinstance(value, Iterator):
-            iterator = cast("Iterator[Any]", value)
-            return ["it", self._export(iterator.__next__)]
-        owner = getattr(value, "__objclass__", value)
-        module, name = getattr(owner, "__module__", None), getattr(value, "__qualname__", None)
-        if callable(value):
-            library = isinstance(module, str) and module.partition(".")[0] in sys.stdlib_module_names
-            if library and isinstance(name, str) and _lookup(cast(str, module), name) is value:
-                self._lent[cast(str, module), name] = value
-                return ["x", module, name]
-            if not isinstance(value, type):
-                return ["cb", self._export(value)]
-        raise Unmarshallable(f"an object of the class {type(value).__name__}")
+    def before_sending(self, message: dict[str, Any]) -> None:
+        self._surroundings.tell(message, self.encode)
 
-    def _export(self, function: Callable[..., Any]) -> int:
-        number = len(self._callbacks)
-        self._callbacks[number] = function
-        return number
+    def after_receiving(self, message: dict[str, Any]) -> None:
+        self._surroundings.hear(message)
+        for name, node in _mapping(message.get("g")).items():
+            if name in self.namespace:
+                self.namespace[name] = self.decode(node)
 
-    def _decode(self, node: Any) -> Any:
-        return decode(node, self._resolve)
+    def do_finish(self, awaitable: Any) -> Any:
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
 
-    def _resolve(self, parts: list[Any]) -> Any:
-        match parts:
-            case ["x", str(module), str(name), int(number)]:
-                lent = self._lent.get((module, name), _MISSING)
-                return self._resolve(["h", number, name]) if lent is _MISSING else lent
-            case ["h", int(number), str(kind)]:
-                return self._remotes.setdefault(number, Remote(self, ["h", number, kind[:100]]))
-            case ["cb", int(number)]:
-                return self._callbacks[number]
-            case _:
-                raise DecodeError(f"unknown tag {parts[0]!r}")
+        async def wait() -> Any:
+            return await awaitable
 
-    def _named(self, name: str, node: Any) -> Any:
-        """A name of the solution's that the tests use without defining it.
-
-        What the solution claims to have from the standard library is taken from here, and only if the
-        claim is what the name itself says: else it could pass off something that equals everything.
-        """
-        match node:
-            case ["E", list(lineage)]:
-                return self._exception_class(cast("list[Any]", lineage))
-            case ["m", str(module)]:
-                return importlib.import_module(module) if module == name and module in _LIBRARY else _MISSING
-            case ["x", str(module), str(qualname)]:
-                library = module.lstrip("_") in _LIBRARY and qualname == name
-                return _lookup(module, qualname) if library else _MISSING
-            case _:
-                return self._decode(node)
-
-    def _exception(self, fields: dict[str, Any]) -> BaseException:
-        kind = self._exception_class(fields.get("lineage"))
-        try:
-            args = tuple(self._decode(a) for a in fields.get("args") or [])
-            exc = kind(*args)
-        except Exception:  # noqa: BLE001 - constructors differ; the arguments are untrusted
-            exc = kind.__new__(kind)
-        exc.reflexion_failure = _failure(_mapping(fields.get("failure")))  # pyright: ignore[reportAttributeAccessIssue]
-        return exc
-
-    def _exception_class(self, lineage: Any) -> type[BaseException]:
-        """The exception class here that stands for one there; its own classes are made up as needed."""
-        try:
-            pairs = [(str(module), str(name)) for module, name in lineage[:50]]
-        except (TypeError, ValueError) as exc:
-            raise DecodeError("an exception without its classes") from exc
-        for position, (module, name) in enumerate(pairs):
-            known = self._exceptions.get((module, name)) or _known_exception(module, name)
-            if known is None:
-                continue
-            for own in reversed(pairs[:position]):
-                made = cast(type[BaseException], type(own[1], (known,), {}))
-                known = self._exceptions[own] = made
-            return known
-        return Exception
-
-
-_MISSING = object()
-
-
-def _known_exception(module: str, name: str) -> type[BaseException] | None:
-    if module != "builtins" and module.partition(".")[0] not in _LIBRARY:
-        return None
-    found = _lookup(module, name)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None
-
-
-def _lookup(module: str, name: str) -> Any:
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, _MISSING)
-    return found
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, wait()).result()
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -326,21 +208,6 @@ def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DecodeError("not an object")
     return cast("dict[str, Any]", value)
-
-
-def _replace(target: Any, value: Any) -> None:
-    """Give a container the contents it has after the call, as if the solution had changed it itself."""
-    if not isinstance(target, type(value)):
-        raise DecodeError("an argument changed its type")
-    if isinstance(target, list | bytearray):
-        target[:] = value
-    elif isinstance(target, collections.deque):
-        items = cast("collections.deque[Any]", target)
-        items.clear()
-        items.extend(value)
-    elif isinstance(target, dict | set):
-        target.clear()
-        target.update(value)
 
 
 def _failure(fields: dict[str, Any]) -> dict[str, Any]:
@@ -355,29 +222,30 @@ def _failure(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """Judge a job: `{"load", "hidden", "visible", "gone", "unmarshallable"}` as far as it came."""
+    """Judge a job: `{"load", "hidden", "visible", "gone"}` as far as it came."""
+    sys.setrecursionlimit(20_000)
     verdict: dict[str, Any] = {"load": None, "hidden": None, "visible": []}
+    plan = job["plan"]
     try:
         loaded = _mapping(channel.receive()).get("load")
         if loaded is not None:
             return {**verdict, "load": {**_failure(_mapping(loaded)), "origin": "load"}}
-        caller = Caller(channel)
-        # Compiled once, for its names and for running it.
-        tests = compiled(job["tests"]) if job["tests"] and not job["in_process"] else None
-        namespace, entry = _namespace(job, tests, caller)
-        if job["entry_point"] and entry is _MISSING:
-            return {**verdict, "load": _missing(job["entry_point"])}
-        if job["in_process"]:
-            return {**verdict, **_plausible(caller.tests(job["tests"], job["visible"]), job)}
+        if not plan["flags"].get("exact_classes"):
+            keep_order()
+        surroundings = Surroundings(plan["flags"])
+        link = CheckerLink(channel, frozenset(plan["tested"]), frozenset(plan["expected"]), surroundings)
+        namespace = _namespace(job, plan, link)
+        entry = plan["entry"]
+        if entry and entry not in namespace:
+            return {**verdict, "load": _missing(entry)}
+        if job["tests"]:
+            verdict["hidden"] = run_units(compiled(job["tests"]), plan["units"], namespace, link)
         # Judged one by one, so that what was found before the solver ended is not lost.
-        verdict["hidden"] = run_tests(tests, [], namespace)["hidden"]
-        for test in job["visible"]:
-            verdict["visible"] += run_tests(None, [test], namespace)["visible"]
+        for test in plan["visible"]:
+            verdict["visible"].append(run_visible(test, namespace, link))
     except (SolverGone, ChannelClosedError) as exc:
         verdict["gone"] = [str(a) for a in exc.args]
-    except Unmarshallable as exc:
-        verdict["unmarshallable"] = str(exc)
-    except (DecodeError, ValueError, MessageTooLargeError) as exc:
+    except (DecodeError, Refused, ValueError, MessageTooLargeError) as exc:
         verdict["gone"] = ["Forged", f"the solution's process sent what is no value: {exc}"]
     return verdict
 
@@ -387,67 +255,102 @@ def _missing(name: str) -> dict[str, Any]:
     return {"kind": "NameError", "message": message, "line": None, "source": "", "origin": "load"}
 
 
-def _plausible(outcomes: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """Outcomes from the solver's own process, in the form outcomes have."""
-
-    def outcome(value: Any) -> dict[str, Any]:
-        fields = _mapping(value)
-        shown = {k: str(fields[k])[:300] for k in ("got", "wanted") if k in fields}
-        failure = fields.get("failure")
-        if failure is not None:
-            failure = {**_failure(_mapping(failure)), "origin": "test"}
-        return {"passed": fields.get("passed") is True, "failure": failure, **shown}
-
-    hidden = outcome(outcomes.get("hidden")) if job["tests"] else None
-    visible = cast("list[Any]", outcomes.get("visible") or [])[: len(job["visible"])]
-    return {"hidden": hidden, "visible": [outcome(v) for v in visible]}
-
-
-def _namespace(job: dict[str, Any], tests: CodeType | str | None, caller: Caller) -> tuple[dict[str, Any], Any]:
-    """The names tests see: their own, the prompt's imports and helpers, then the solution's; and its function."""
-    name = job["entry_point"]
-    if job["in_process"]:
-        return {}, caller.names([], name)[1] if name else _MISSING
-    namespace: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
-    prelude: dict[str, Any] = {}
+def _namespace(job: dict[str, Any], plan: dict[str, Any], link: CheckerLink) -> dict[str, Any]:
+    """The names tests see: the prompt's imports and helpers, the library's, and the solution's."""
+    namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
+    tests = type(sys)("tests")
+    tests.__dict__.update(namespace)
+    namespace = tests.__dict__
     if job["prelude"]:
-        exec(compile(job["prelude"], "<prompt>", "exec", dont_inherit=True), prelude)  # noqa: S102 - the dataset's code
-    trusted = {k: v for k, v in prelude.items() if not k.startswith("__") and not _own_class(v)}
-    used = _names_of(tests) if isinstance(tests, CodeType) else set[str]()
-    used |= _names_used(job["visible"])
-    wanted = sorted(n for n in used - trusted.keys() - vars(builtins).keys() - {name} if not n.startswith("__"))
-    namespace |= {k: v for k, v in prelude.items() if not k.startswith("__")}
-    found, entry = caller.names(wanted, name) if wanted or name else ({}, _MISSING)
-    namespace |= found
-    if name:
-        namespace[name] = entry
-    return namespace, entry
+        namespace |= _prelude(job["prelude"])
+    for name, (module, attribute) in plan["library"].items():
+        owner = importlib.import_module(module)
+        namespace[name] = owner if attribute is None else getattr(owner, attribute)
+    link.namespace = namespace
+    found = link.ask("names", plan["wanted"], plan["flags"])
+    if not isinstance(found, dict):
+        raise DecodeError("no names")
+    for name, value in cast("dict[str, Any]", found).items():
+        if name in plan["wanted"]:
+            namespace[name] = value
+    entry = plan["entry"]
+    if entry in namespace and not callable(namespace[entry]):
+        del namespace[entry]
+    link.learn_tested()
+    for name in plan["modules"]:
+        sys.modules[name] = _SolutionModule(name, link)
+    if plan["program"]:
+        namespace["run_program"] = functools.partial(link.ask, "program")
+        namespace["same_output"] = same_output
+    for name in plan["quiet"]:
+        _keep_quiet(name)
+    return namespace
 
 
-def _own_class(value: Any) -> bool:
-    """A class of the prompt: its objects are the solution's, which has the class as well."""
-    return (
-        isinstance(value, type)
-        and value.__module__ == "builtins"
-        and getattr(builtins, value.__name__, None) is not value
-    )
-
-
-def _names_of(code: CodeType) -> set[str]:
-    """All names in compiled tests; those of attributes among them, for which the solution is asked in vain."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names_of(constant)
-    return names
-
-
-def _names_used(sources: list[str]) -> set[str]:
-    names: set[str] = set()
-    for source in sources:
+def _prelude(code: str) -> dict[str, Any]:
+    """What the prompt's code defines; what of it does not run by itself is left out."""
+    names: dict[str, Any] = {"__name__": "prompt"}
+    for statement in ast.parse(code).body:
         try:
-            tree = ast.parse(source)
-        except (SyntaxError, ValueError):
-            continue  # running it will tell
-        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return names
+            exec(compile(ast.Module([statement], []), "<prompt>", "exec", dont_inherit=True), names)  # noqa: S102
+        except Exception:  # noqa: BLE001, S112 - the dataset's code may need what only a solution has
+            continue
+    return {k: v for k, v in names.items() if not k.startswith("__")}
+
+
+def _keep_quiet(name: str) -> None:
+    """Replace a function that would run the tests by itself and end the process: they are run here."""
+    module_name, _, attribute = name.rpartition(".")
+    module = importlib.import_module(module_name)
+    setattr(module, attribute, _nothing)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """Do nothing."""
+
+
+class _SolutionModule(types.ModuleType):
+    """The solution's module, where tests import it by a name."""
+
+    def __init__(self, name: str, link: CheckerLink) -> None:
+        super().__init__(name)
+        self.__dict__["_reflexion"] = link.ask("module")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__all__", "__doc__"):
+            raise AttributeError(name)
+        return getattr(self.__dict__["_reflexion"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__dict__["_reflexion"], name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.__dict__["_reflexion"], name)
+
+
+def same_output(got: str, wanted: str) -> bool:
+    """Whether a program's output is the one wanted: line by line, but for white space at their ends.
+
+    A line of numbers may also differ in how they are written, decimals by 1e-6.
+    """
+    left, right = got.rstrip().splitlines(), wanted.rstrip().splitlines()
+    return len(left) == len(right) and all(map(_same_line, left, right))
+
+
+def _same_line(got: str, wanted: str) -> bool:
+    if got.rstrip() == wanted.rstrip():
+        return True
+    left, right = got.split(), wanted.split()
+    return len(left) == len(right) and all(map(_same_word, left, right))
+
+
+def _same_word(got: str, wanted: str) -> bool:
+    if got == wanted:
+        return True
+    if "." not in wanted and "e" not in wanted.lower():
+        return False
+    try:
+        a, b = float(got), float(wanted)
+    except ValueError:
+        return False
+    return abs(a - b) <= 1e-6 * max(1.0, abs(b))

@@ -14,7 +14,7 @@ try:
 except (ImportError, OSError, AttributeError):  # no ctypes, or not Linux
     kernel = None
 
-__all__ = ["SCRATCH", "Layers", "Plan", "build_root", "confine", "enter_namespaces", "prepare"]
+__all__ = ["SCRATCH", "Layers", "Plan", "build_root", "confine", "enter_namespaces", "prepare", "renew_scratch"]
 
 SCRATCH = "/tmp"  # noqa: S108 - inside, where each solver has an empty one of its own
 """The one folder a solver may write to, where it has a root of its own."""
@@ -29,6 +29,10 @@ class Plan(NamedTuple):
         hidden: folders below `readable` that it may not.
         user: user id for the solver, one above it for the checker; None: the user's own.
         memory, processes, threads, file_size, open_files, message: see `Limits`.
+        scratch: the one folder a solver may write to, where it has a root of its own.
+        packages: names of packages that solutions and tests may import.
+        package_files: their folders and files.
+        package_path: where they are looked for.
     """
 
     backend: str
@@ -41,6 +45,10 @@ class Plan(NamedTuple):
     file_size: int
     open_files: int
     message: int
+    scratch: str = SCRATCH
+    packages: Sequence[str] = ()
+    package_files: Sequence[str] = ()
+    package_path: Sequence[str] = ()
 
     @property
     def namespaced(self) -> bool:
@@ -99,13 +107,17 @@ def build_root(plan: Plan) -> None:
         _show(root, path)
     for path in plan.hidden:
         if os.path.isdir(root + path):  # noqa: PTH112 - no pathlib in here
-            kernel.mount_tmpfs(root + path, "size=4k,mode=555")
+            kernel.mount_tmpfs(root + path, "size=1m,mode=755")
+    for path in plan.package_files:
+        _show(root, path)
+    for path in plan.hidden:
+        if os.path.isdir(root + path):  # noqa: PTH112 - no pathlib in here
             kernel.remount_read_only(root + path)
     os.makedirs(root + "/dev")  # noqa: PTH103
     for name in ("null", "zero", "random", "urandom"):
         os.close(os.open(f"{root}/dev/{name}", os.O_CREAT | os.O_WRONLY))
         kernel.bind_read_only(f"/dev/{name}", f"{root}/dev/{name}", device=True)
-    os.mkdir(root + SCRATCH)  # noqa: PTH102
+    os.makedirs(root + plan.scratch, exist_ok=True)  # noqa: PTH103
     kernel.pivot_root(root)
     kernel.remount_read_only("/")
 
@@ -130,18 +142,17 @@ def confine(plan: Plan, wall: float, scratch: str | None, *, untrusted: bool) ->
     Args:
         plan: how.
         wall: seconds the evaluation may take; the CPU limit follows from it.
-        scratch: the only folder it may write to; None: none.
+        scratch: the only folder it may write to; None: none. The tests' process has it as well where tests and
+            solution share files, and then is the same user.
         untrusted: whether it will run the solution; the tests' process keeps to limits and filters.
     """
     filtered, landlock = False, 0
-    if untrusted and plan.namespaced:
-        assert kernel is not None and scratch is not None
-        kernel.unshare(kernel.CLONE_NEWNS)
-        kernel.mount_tmpfs(scratch, f"size={plan.file_size},nr_inodes=4096,mode=1777")
     if scratch is not None:
         os.chdir(scratch)
+        if not untrusted:
+            os.environ["TMPDIR"] = scratch  # another folder would not be open to the solution
     if plan.user is not None:
-        number = plan.user + (not untrusted)
+        number = plan.user + (scratch is None)
         os.setgroups([])
         os.setresgid(number, number, number)
         os.setresuid(number, number, number)
@@ -166,6 +177,14 @@ def confine(plan: Plan, wall: float, scratch: str | None, *, untrusted: bool) ->
 def _may_fork(plan: Plan) -> bool:
     # Without a namespace that takes them along, processes could be left behind.
     return plan.processes > 0 and plan.namespaced
+
+
+def renew_scratch(plan: Plan) -> None:
+    """Empty the folder that the next solver may write to, where it lies in memory."""
+    assert kernel is not None
+    with contextlib.suppress(OSError):
+        kernel.unmount(plan.scratch)
+    kernel.mount_tmpfs(plan.scratch, f"size={plan.file_size},nr_inodes=4096,mode=1777")
 
 
 def prepare(plan: Plan) -> None:

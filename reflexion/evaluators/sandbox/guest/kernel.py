@@ -32,6 +32,7 @@ __all__ = [
     "seccomp_program",
     "setns",
     "undumpable",
+    "unmount",
     "unshare",
 ]
 
@@ -92,6 +93,11 @@ def make_private() -> None:
 def mount_tmpfs(target: str, options: str) -> None:
     """Mount an empty file system in memory."""
     _mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+
+
+def unmount(target: str) -> None:
+    """Take a mount away, as soon as nobody uses it."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), "umount2")
 
 
 def bind_read_only(source: str, target: str, *, device: bool = False) -> None:

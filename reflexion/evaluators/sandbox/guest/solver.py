@@ -1,4 +1,4 @@
-"""The process of the untrusted solution: loads it, and answers calls with values.
+"""The process of the untrusted solution: loads it, and does what the tests ask of its objects.
 
 Nothing here is a barrier against the code it runs; it shares its interpreter. It needs to be none, since all
 it can do is to answer.
@@ -6,196 +6,267 @@ it can do is to answer.
 
 from __future__ import annotations
 
-import collections
+import builtins
 import importlib
+import io
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from .channel import Channel, MessageTooLargeError
-from .judging import SOLUTION, describe_failure, run_tests
-from .values import DecodeError, TooDeepError, decode, encode
+from .judging import SOLUTION, describe_failure
+from .link import Link
 
 __all__ = ["solve"]
 
-_MUTABLE = (
-    list,
-    dict,
-    set,
-    bytearray,
-    collections.deque,
-    collections.Counter,
-    collections.OrderedDict,
-    collections.defaultdict,
-)
+_OWN_MODULES = frozenset({"solution", "__main__"})
+_OUTPUT = 8 << 20
+"""Characters of output kept for the tests between two calls."""
 
 
-def solve(code: str, channel: Channel) -> None:
-    """Load the solution and answer the checker until it hangs up."""
-    _Solver(code, channel).run()
+def solve(code: str, program: bool, channel: Channel) -> None:
+    """Load the solution and serve the checker until it hangs up.
+
+    Args:
+        code: the solution.
+        program: it is a whole program, which is run anew for each input and not loaded before.
+        channel: to the checker.
+    """
+    # The namespace is a real module, since dataclasses and pickles look theirs up by name.
+    module = type(sys)("solution")
+    sys.modules["solution"] = module
+    try:
+        compiled = compile(code, SOLUTION, "exec", dont_inherit=True)
+        if not program:
+            exec(compiled, module.__dict__)  # noqa: S102 - what this process is for
+    except BaseException as exc:  # noqa: BLE001 - whatever the solution raises
+        channel.send({"load": describe_failure(exc, "load", code)})
+        return
+    channel.send({"load": None})
+    link = _SolverLink(channel, code, compiled, module.__dict__)
+    while True:
+        link.serve(channel.receive())
 
 
-class _Solver:
-    def __init__(self, code: str, channel: Channel) -> None:
+class _SolverLink(Link):
+    modules_by_name = False
+
+    def __init__(self, channel: Channel, code: str, compiled: Any, namespace: dict[str, Any]) -> None:
+        super().__init__(channel, 1, _OWN_MODULES)
         self._code = code
-        self._channel = channel
-        # The namespace is a real module, since dataclasses and pickles look theirs up by name.
-        self._module = type(sys)("solution")
-        self._objects: list[Any] = []
-        self._ids: dict[int, int] = {}
-        self._callbacks: dict[int, int] = {}
+        self._compiled = compiled
+        self._namespace = namespace
+        self._watched: dict[str, Any] = {}
+        self._surroundings = _Surroundings(self)
+        self._loop: Any = None
+        self.operations |= {"names": self._names, "program": self._program, "module": self._module}
 
-    def run(self) -> None:
-        namespace = self._module.__dict__
-        sys.modules["solution"] = self._module
+    def serve(self, request: dict[str, Any]) -> None:
         try:
-            exec(compile(self._code, SOLUTION, "exec", dont_inherit=True), namespace)  # noqa: S102 - what this process is for
-        except BaseException as exc:  # noqa: BLE001 - whatever the solution raises
-            self._channel.send({"load": describe_failure(exc, "load", self._code)})
-            return
-        self._channel.send({"load": None})
-        operations: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "names": self._names,
-            "call": self._call,
-            "tests": self._tests,
-        }
-        while True:
-            request = self._channel.receive()
-            self._answer(operations[request["op"]], request)
-
-    def _answer(self, operation: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> None:
-        try:
-            answer = operation(request)
-        except BaseException as exc:  # noqa: BLE001 - whatever the solution raises
-            answer = {"e": self._exception(exc)}
-        try:
-            self._channel.send(answer)
+            super().serve(request)
         except MessageTooLargeError as exc:
-            self._channel.send({"e": self._exception(exc)})
+            self.channel.send(self._failure(exc))
 
-    def _names(self, request: dict[str, Any]) -> Any:
-        namespace, entry = self._module.__dict__, request["entry"]
-        found = {n: self._named(namespace[n]) for n in request["names"] if n in namespace}
-        return {"r": found, "entry": self._handle(namespace[entry]) if entry in namespace else None}
-
-    def _named(self, value: Any) -> Any:
-        if isinstance(value, type) and issubclass(value, BaseException):
-            return ["E", _lineage(value)]
-        if isinstance(value, type(sys)):
-            return ["m", value.__name__]
-        library = _library_name(value)
-        return self._encode(value) if library is None else ["x", *library]
-
-    def _call(self, request: dict[str, Any]) -> Any:
-        function = self._decode(request["f"])
-        args = [self._decode(a) for a in request["a"]]
-        kwargs = {k: self._decode(v) for k, v in request["k"].items()}
-        result = function(*args, **kwargs)
-        answer: dict[str, Any] = {}
-        changed: dict[str, Any] = {}
-        for key, value, before in [
-            *((str(i), v, n) for i, (v, n) in enumerate(zip(args, request["a"], strict=True))),
-            *((k, v, request["k"][k]) for k, v in kwargs.items()),
-        ]:
-            if type(value) in _MUTABLE:
-                after = self._encode(value)
-                if after != before:
-                    changed[key] = after
-                if value is result:
-                    answer["same"] = key
+    def before_sending(self, message: dict[str, Any]) -> None:
+        self._surroundings.tell(message)
+        changed = {
+            name: self._namespace.get(name, _MISSING)
+            for name, last in self._watched.items()
+            if self._namespace.get(name, _MISSING) is not last
+        }
         if changed:
-            answer["m"] = changed
-        if "same" not in answer:
-            answer["r"] = self._encode(result)
-        return answer
+            self._watched |= changed
+            message["g"] = {n: self.encode(v) for n, v in changed.items() if v is not _MISSING}
 
-    def _tests(self, request: dict[str, Any]) -> Any:
-        return {"r": run_tests(request["tests"], request["visible"], self._module.__dict__, self._code)}
+    def after_receiving(self, message: dict[str, Any]) -> None:
+        self._surroundings.hear(message)
 
-    def _encode(self, value: Any) -> Any:
-        try:
-            return encode(value, self._refer)
-        except (TooDeepError, RecursionError):
-            return self._handle(value)
+    def describe_failure(self, exc: BaseException) -> Any:
+        return describe_failure(exc, "solution", self._code)
 
-    def _refer(self, value: Any) -> Any:
-        if id(value) in self._callbacks:
-            return ["cb", self._callbacks[id(value)]]
-        handle = self._handle(value)
-        library = _library_name(value)
-        return handle if library is None else ["x", *library, handle[1]]
+    def _names(self, names: list[str], flags: dict[str, Any]) -> dict[str, Any]:
+        self._surroundings.prepare(flags)
+        found = {name: self._namespace[name] for name in names if name in self._namespace}
+        self._watched = dict(found)
+        return found
 
-    def _handle(self, value: Any) -> Any:
-        number = self._ids.get(id(value))
-        if number is None:
-            number = self._ids[id(value)] = len(self._objects)
-            self._objects.append(value)
-        return ["h", number, type(value).__name__[:100]]
+    def _module(self) -> Any:
+        return sys.modules["solution"]
 
-    def _decode(self, node: Any) -> Any:
-        return decode(node, self._resolve)
+    def _program(self, given: str) -> str:
+        """Run the whole program with an input; what it wrote to its output."""
+        return _run_program(self._compiled, given)
 
-    def _resolve(self, parts: list[Any]) -> Any:
-        match parts:
-            case ["h", int(number), *_]:
-                return self._objects[number]
-            case ["x", str(module), str(name)]:
-                found: Any = importlib.import_module(module)
-                for part in name.split("."):
-                    found = getattr(found, part)
-                return found
-            case ["cb", int(number)]:
-                return self._callback(number)
-            case ["it", int(number)]:
-                return self._iterator(self._callback(number))
-            case _:
-                raise DecodeError(f"unknown tag {parts[0]!r}")
+    def do_finish(self, awaitable: Any) -> Any:
+        import asyncio
 
-    def _callback(self, number: int) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            arguments = {"a": [self._encode(a) for a in args], "k": {k: self._encode(v) for k, v in kwargs.items()}}
-            self._channel.send({"cb": number, **arguments})
-            while True:
-                message = self._channel.receive()
-                if "op" in message:  # the function it calls may call back into the solution
-                    self._answer(self._call, message)
-                    continue
-                if "e" in message:
-                    module, name, text = message["e"]
-                    kind = getattr(importlib.import_module(module), name)
-                    raise kind(text)
-                return self._decode(message["r"])
+        async def wait() -> Any:
+            return await awaitable
 
-        self._callbacks[id(call)] = number
-        self._objects.append(call)  # keeps its id from being given away
-        return call
-
-    @staticmethod
-    def _iterator(step: Callable[[], Any]) -> Iterator[Any]:
-        while True:
-            try:
-                value = step()
-            except StopIteration:
-                return
-            yield value
-
-    def _exception(self, exc: BaseException) -> dict[str, Any]:
-        failure = describe_failure(exc, "solution", self._code)
-        try:
-            args = [self._encode(a) for a in exc.args]
-        except Exception:  # noqa: BLE001 - the arguments are whatever the solution put there
-            args = [failure["message"]]
-        return {"lineage": _lineage(type(exc)), "args": args, "failure": failure}
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        if not self._loop.is_running():
+            return self._loop.run_until_complete(wait())
+        return _in_a_thread(lambda: asyncio.run(wait()))
 
 
-def _library_name(value: Any) -> tuple[str, str] | None:
-    """Module and name of a function or class that is not the solution's own."""
-    if not callable(value):
-        return None
-    owner = getattr(value, "__objclass__", value)
-    module, name = getattr(owner, "__module__", None), getattr(value, "__qualname__", None)
-    return (module, name) if isinstance(module, str) and isinstance(name, str) and module != "solution" else None
+_MISSING = object()
 
 
-def _lineage(kind: type[BaseException]) -> list[tuple[str, str]]:
-    return [(base.__module__, base.__qualname__) for base in kind.__mro__ if base not in (object, BaseException)]
+def _in_a_thread(work: Callable[[], Any]) -> Any:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def _run_program(compiled: Any, given: str) -> str:
+    """Run a program as `python program.py` would, with real descriptors for its input and output."""
+    import threading
+
+    inside, outside = os.memfd_create("input"), os.memfd_create("output")
+    os.write(inside, given.encode(errors="surrogateescape"))
+    os.lseek(inside, 0, os.SEEK_SET)
+    os.dup2(inside, 0)
+    os.dup2(outside, 1)
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", line_buffering=False
+    )
+    module = type(sys)("__main__")
+    module.__dict__["__builtins__"] = builtins
+    sys.modules["__main__"] = module
+    try:
+        exec(compiled, module.__dict__)  # noqa: S102 - what this process is for
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+    except SystemExit as exc:
+        if exc.code not in (None, 0):
+            raise RuntimeError(f"the program ended with exit code {exc.code!r}") from None
+    finally:
+        sys.stdout.flush()
+    os.lseek(outside, 0, os.SEEK_SET)
+    with os.fdopen(outside, "rb") as file:
+        written = file.read()
+    os.close(inside)
+    return written.decode("utf-8", errors="replace")
+
+
+class _Surroundings:
+    """What tests set up around a solution: its input and output, environment, random numbers, replaced functions."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._flags: dict[str, Any] = {}
+        self._written: list[list[Any]] = []
+        self._size = 0
+        self._warned: list[list[Any]] = []
+        self._logged: list[list[Any]] = []
+        self._random: Any = None
+        self._originals: dict[tuple[str, str], Any] = {}
+
+    def prepare(self, flags: dict[str, Any]) -> None:
+        """Get ready for what the tests use of it."""
+        self._flags = flags
+        if flags.get("output"):
+            sys.stdout, sys.stderr = _Output(self, 1), _Output(self, 2)
+        if flags.get("input"):
+            builtins.input = lambda prompt="", /: self._link.ask("input", str(prompt))
+            sys.stdin = _Input(self._link)  # type: ignore[assignment]
+        if flags.get("warnings"):
+            import warnings
+
+            warnings.simplefilter("always")
+            warnings.showwarning = self._warn
+        if flags.get("logging"):
+            import logging
+
+            handler = logging.Handler()
+            handler.emit = self._log
+            logging.getLogger().addHandler(handler)
+            logging.getLogger().setLevel(1)
+
+    def write(self, stream: int, text: str) -> None:
+        """Note what was written."""
+        if self._size < _OUTPUT:
+            self._size += len(text)
+            self._written.append([stream, text[:_OUTPUT]])
+
+    def _warn(self, message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
+        self._warned.append([category.__module__, category.__qualname__, str(message)])
+
+    def _log(self, record: Any) -> None:
+        self._logged.append([record.name, record.levelno, record.getMessage()])
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Add to a message what happened."""
+        if self._written:
+            message["out"], self._written, self._size = self._written, [], 0
+        if self._warned:
+            message["warned"], self._warned = self._warned, []
+        if self._logged:
+            message["logged"], self._logged = self._logged, []
+        if self._flags.get("random"):
+            import random
+
+            state = random.getstate()
+            if state != self._random:
+                self._random = state
+                message["random"] = [state[0], list(state[1]), state[2]]
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take over what the tests set up."""
+        if "random" in message:
+            import random
+
+            version, numbers, gauss = message["random"]
+            random.setstate((version, tuple(numbers), gauss))
+            self._random = random.getstate()
+        for name, value in message.get("environ", ()):
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        for module_name, name, node in message.get("patch", ()):
+            module = importlib.import_module(module_name)
+            key = (module_name, name)
+            if key not in self._originals:
+                self._originals[key] = getattr(module, name, _MISSING)
+            value = self._originals[key] if node == ["original"] else self._link.decode(node)
+            if value is _MISSING:
+                delattr(module, name)
+            else:
+                setattr(module, name, value)
+
+
+class _Output(io.TextIOBase):
+    """The solution's output, on its way to the tests."""
+
+    def __init__(self, surroundings: _Surroundings, stream: int) -> None:
+        self._surroundings = surroundings
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        self._surroundings.write(self._stream, "" + text)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+class _Input(io.TextIOBase):
+    """The input that the tests give."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def read(self, size: int | None = -1, /) -> str:
+        return self._link.ask("stdin", "read", -1 if size is None else size)
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        return self._link.ask("stdin", "readline", size)
+
+    def readable(self) -> bool:
+        return True

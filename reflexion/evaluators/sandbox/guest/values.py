@@ -1,166 +1,265 @@
-"""Values as data: how arguments and results cross between solution and tests.
+"""Values as data: what crosses between solution and tests as itself.
 
-None, booleans, texts, floats and small integers are themselves; everything else is a JSON array whose first
+None, booleans, texts, floats and small integers stand for themselves; everything else is a JSON array whose first
 item says what it is. Nothing is ever pickled, and decoding calls no code but the constructors named here.
-Subclasses cross as the data they hold, so an overridden `__eq__` stays behind.
+Containers that can change are not in here: both sides keep them in step (`link.py`).
 """
 
 from __future__ import annotations
 
+import binascii
 import collections
 import datetime
 import decimal
 import fractions
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "DecodeError", "TooDeepError", "decode", "encode"]
+from . import arrays
+from .errors import DecodeError
+
+__all__ = [
+    "EMPTY_CONTAINERS",
+    "MAX_DEPTH",
+    "OrderedSet",
+    "decode_plain",
+    "keep_order",
+    "library",
+    "plain_encoders",
+    "rebuild",
+    "rebuildable",
+    "same_order",
+]
 
 MAX_DEPTH = 200
-_SMALL = 1 << 53
+"""Tuples within tuples that cross as data; what is nested deeper stays where it is."""
 
 Node = Any
 """A JSON value that stands for a Python value."""
 
-
-class TooDeepError(Exception):
-    """A value is nested too deep, or contains itself."""
-
-
-class DecodeError(Exception):
-    """What arrived is not an encoded value."""
-
-
-def encode(value: Any, refer: Callable[[Any], Node], depth: int = 0) -> Node:
-    """The data of a value; what is none goes to `refer`, which gives a node or raises.
-
-    Raises:
-        TooDeepError: the value is nested deeper than `MAX_DEPTH`.
-    """
-    kind = type(value)
-    if value is None or kind in (bool, str, float) or (kind is int and -_SMALL < value < _SMALL):
-        return value
-    if depth >= MAX_DEPTH:
-        raise TooDeepError(f"nested deeper than {MAX_DEPTH}")
-    encoder = _ENCODERS.get(kind) or next((e for base, e in _ENCODERS.items() if isinstance(value, base)), None)
-    if encoder is None:
-        return refer(value)
-    return encoder(value, lambda item: encode(item, refer, depth + 1))
-
-
-_Encode = Callable[[Any], Node]
-
-
-def _pairs(value: Any, sub: _Encode) -> list[Node]:
-    out: list[Node] = []
-    for key, item in dict.items(value):
-        out += (sub(key), sub(item))
-    return out
+Encode = Callable[[Any], Node]
 
 
 def _time(value: datetime.time | datetime.datetime) -> list[int]:
     return [value.hour, value.minute, value.second, value.microsecond]
 
 
-def _encode_datetime(value: datetime.datetime, sub: _Encode) -> Node:
-    zone = value.utcoffset()
-    seconds = None if zone is None else zone.total_seconds()
-    return ["dt", value.year, value.month, value.day, *_time(value), seconds]
+def _datetime(value: datetime.datetime, sub: Encode) -> Node:
+    zone = value.tzinfo
+    if zone is None or type(zone) is datetime.timezone:
+        offset = value.utcoffset()
+        seconds = None if offset is None else offset.total_seconds()
+        return ["dt", value.year, value.month, value.day, *_time(value), value.fold, seconds]
+    return ["dz", value.year, value.month, value.day, *_time(value), value.fold, sub(zone)]
 
 
-def _encode_float(value: Any, sub: _Encode) -> Node:
-    return float.__float__(value)
+def _at(value: datetime.time, sub: Encode) -> Node:
+    return ["ti", *_time(value), value.fold, None if value.tzinfo is None else sub(value.tzinfo)]
 
 
-# Order matters for subclasses: a Counter is a dict, a datetime a date, a bool never gets here.
-_ENCODERS: dict[type, Callable[[Any, _Encode], Node]] = {
-    list: lambda v, sub: ["l", *map(sub, list.__iter__(v))],
-    tuple: lambda v, sub: ["t", *map(sub, tuple.__iter__(v))],
-    collections.Counter: lambda v, sub: ["C", *_pairs(v, sub)],
-    collections.OrderedDict: lambda v, sub: ["O", *_pairs(v, sub)],
-    collections.defaultdict: lambda v, sub: ["D", *_pairs(v, sub)],
-    dict: lambda v, sub: ["d", *_pairs(v, sub)],
-    set: lambda v, sub: ["s", *map(sub, set.__iter__(v))],
-    frozenset: lambda v, sub: ["f", *map(sub, frozenset.__iter__(v))],
-    collections.deque: lambda v, sub: ["q", v.maxlen, *map(sub, collections.deque.__iter__(v))],
+plain_encoders: dict[type, Callable[[Any, Encode], Node]] = {
+    tuple: lambda v, sub: ["t", *[sub(x) for x in tuple.__iter__(v)]],
+    frozenset: lambda v, sub: ["f", *[sub(x) for x in frozenset.__iter__(v)]],
     str: lambda v, sub: str.__str__(v),
     int: lambda v, sub: ["i", format(int.__int__(v), "x")],
-    float: _encode_float,
+    float: lambda v, sub: float.__float__(v),
     complex: lambda v, sub: ["c", v.real, v.imag],
-    bytes: lambda v, sub: ["b", bytes.hex(v)],
-    bytearray: lambda v, sub: ["B", bytearray.hex(v)],
+    bytes: lambda v, sub: ["b", binascii.b2a_base64(v, newline=False).decode()],
     range: lambda v, sub: ["r", sub(v.start), sub(v.stop), sub(v.step)],
     slice: lambda v, sub: ["S", sub(v.start), sub(v.stop), sub(v.step)],
     type(...): lambda v, sub: ["..."],
+    type(NotImplemented): lambda v, sub: ["NI"],
     fractions.Fraction: lambda v, sub: ["F", sub(v.numerator), sub(v.denominator)],
     decimal.Decimal: lambda v, sub: ["M", decimal.Decimal.__str__(v)],
-    datetime.datetime: _encode_datetime,
+    datetime.datetime: _datetime,
     datetime.date: lambda v, sub: ["da", v.year, v.month, v.day],
-    datetime.time: lambda v, sub: ["ti", *_time(v)],
+    datetime.time: _at,
     datetime.timedelta: lambda v, sub: ["td", v.days, v.seconds, v.microseconds],
-    type({}.keys()): lambda v, sub: ["l", *map(sub, v)],
-    type({}.values()): lambda v, sub: ["l", *map(sub, v)],
-    type({}.items()): lambda v, sub: ["l", *map(sub, v)],
+    type({}.keys()): lambda v, sub: ["vk", *[sub(x) for x in v]],
+    type({}.values()): lambda v, sub: ["vv", *[sub(x) for x in v]],
+    type({}.items()): lambda v, sub: ["vi", *[sub(x) for pair in v for x in pair]],
 }
+"""By the exact class."""
 
 
-def decode(node: Node, resolve: Callable[[list[Any]], Any]) -> Any:
-    """The value of a node; arrays with a tag that is not known here go to `resolve`.
-
-    Raises:
-        DecodeError: it is not the data of a value. Untrusted data raises nothing else.
-    """
-    try:
-        return _decode(node, resolve)
-    except (TypeError, ValueError, IndexError, ArithmeticError, AttributeError, RecursionError) as exc:
-        raise DecodeError(f"{type(exc).__name__}: {exc}") from exc
+def _datetime_of(parts: list[Any], sub: Callable[[Node], Any]) -> datetime.datetime:
+    *fields, fold, seconds = parts[1:]
+    zone = None if seconds is None else datetime.timezone(datetime.timedelta(seconds=seconds))
+    return datetime.datetime(*fields, tzinfo=zone, fold=fold)
 
 
-def _decode(node: Node, resolve: Callable[[list[Any]], Any]) -> Any:
-    if not isinstance(node, list):
-        if isinstance(node, dict):
-            raise TypeError("an object is no value")
-        return node
-    parts: list[Any] = node  # pyright: ignore[reportUnknownVariableType]
-    decoder = _DECODERS.get(parts[0])
-    if decoder is None:
-        return resolve(parts)
-    return decoder(parts, lambda item: _decode(item, resolve))
+def _zoned(parts: list[Any], sub: Callable[[Node], Any]) -> datetime.datetime:
+    *fields, fold, zone = parts[1:]
+    return datetime.datetime(*fields, tzinfo=sub(zone), fold=fold)
 
 
-def _dict(parts: list[Any], sub: Callable[[Node], Any]) -> dict[Any, Any]:
+def _time_of(parts: list[Any], sub: Callable[[Node], Any]) -> datetime.time:
+    *fields, fold, zone = parts[1:]
+    return datetime.time(*fields, tzinfo=None if zone is None else sub(zone), fold=fold)
+
+
+def _pairs(parts: list[Any], sub: Callable[[Node], Any]) -> dict[Any, Any]:
     items = iter(parts[1:])
     return {sub(key): sub(value) for key, value in zip(items, items, strict=True)}
 
 
-def _decode_datetime(parts: list[Any], sub: Callable[[Node], Any]) -> datetime.datetime:
-    *fields, seconds = parts[1:]
-    zone = None if seconds is None else datetime.timezone(datetime.timedelta(seconds=seconds))
-    return datetime.datetime(*fields, tzinfo=zone)
-
-
-_DECODERS: dict[str, Callable[[list[Any], Callable[[Node], Any]], Any]] = {
-    "l": lambda p, sub: [sub(x) for x in p[1:]],
-    "t": lambda p, sub: tuple(sub(x) for x in p[1:]),
-    "C": lambda p, sub: collections.Counter(_dict(p, sub)),
-    "O": lambda p, sub: collections.OrderedDict(_dict(p, sub)),
-    # The factory does not cross; reading a missing key then fails, as for a plain dict.
-    "D": lambda p, sub: collections.defaultdict(None, _dict(p, sub)),
-    "d": _dict,
-    "s": lambda p, sub: {sub(x) for x in p[1:]},
-    "f": lambda p, sub: frozenset(sub(x) for x in p[1:]),
-    "q": lambda p, sub: collections.deque((sub(x) for x in p[2:]), maxlen=p[1]),
+decode_plain: dict[str, Callable[[list[Any], Callable[[Node], Any]], Any]] = {
+    "t": lambda p, sub: tuple([sub(x) for x in p[1:]]),
+    "f": lambda p, sub: same_order([sub(x) for x in p[1:]], frozenset),
     "i": lambda p, sub: int(p[1], 16),
     "c": lambda p, sub: complex(p[1], p[2]),
-    "b": lambda p, sub: bytes.fromhex(p[1]),
-    "B": lambda p, sub: bytearray.fromhex(p[1]),
+    "b": lambda p, sub: binascii.a2b_base64(p[1]),
     "r": lambda p, sub: range(sub(p[1]), sub(p[2]), sub(p[3])),
     "S": lambda p, sub: slice(sub(p[1]), sub(p[2]), sub(p[3])),
     "...": lambda p, sub: ...,
+    "NI": lambda p, sub: NotImplemented,
     "F": lambda p, sub: fractions.Fraction(sub(p[1]), sub(p[2])),
     "M": lambda p, sub: decimal.Decimal(p[1]),
-    "dt": _decode_datetime,
+    "dt": _datetime_of,
+    "dz": _zoned,
     "da": lambda p, sub: datetime.date(*p[1:]),
-    "ti": lambda p, sub: datetime.time(*p[1:]),
+    "ti": _time_of,
     "td": lambda p, sub: datetime.timedelta(*p[1:]),
+    "vk": lambda p, sub: dict.fromkeys([sub(x) for x in p[1:]]).keys(),
+    "vv": lambda p, sub: dict(enumerate([sub(x) for x in p[1:]])).values(),
+    "vi": lambda p, sub: _pairs(p, sub).items(),
+}
+
+# Classes of the library whose objects are values: they are rebuilt on the other side by their constructor.
+_REBUILT: dict[str, tuple[str, ...]] = {
+    "uuid": ("UUID",),
+    "pathlib": ("PurePath", "PurePosixPath", "PureWindowsPath", "Path", "PosixPath", "WindowsPath"),
+    "pathlib._local": ("PurePath", "PurePosixPath", "PureWindowsPath", "Path", "PosixPath", "WindowsPath"),
+    "ipaddress": ("IPv4Address", "IPv4Network", "IPv4Interface", "IPv6Address", "IPv6Network", "IPv6Interface"),
+    "array": ("array",),
+    "datetime": ("timezone",),
+    "zoneinfo": ("ZoneInfo",),
+    "re": ("Pattern",),
+    "types": ("SimpleNamespace",),
+    "statistics": ("NormalDist",),
+    "string": ("Template",),
+}
+
+
+def _members(value: Any) -> tuple[Any, ...]:
+    return tuple(item for pair in vars(value).items() for item in pair)
+
+
+_TAKEN_APART: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "array": lambda v: (v.typecode, v.tolist()),
+    "timezone": lambda v: (v.utcoffset(None), v.tzname(None)),
+    "ZoneInfo": lambda v: (v.key,),
+    "Pattern": lambda v: (v.pattern, v.flags),
+    "NormalDist": lambda v: (v.mean, v.stdev),
+    "Template": lambda v: (v.template,),
+    "SimpleNamespace": _members,
+    "UUID": lambda v: (v.int,),
+}
+_PUT_TOGETHER: dict[str, Callable[[Any, tuple[Any, ...]], Any]] = {
+    "array": lambda owner, args: owner.array(args[0], args[1]),
+    "timezone": lambda owner, args: owner.timezone.utc if args[1] == "UTC" else owner.timezone(*args),
+    "Pattern": lambda owner, args: owner.compile(*args),
+    "SimpleNamespace": lambda owner, args: owner.SimpleNamespace(**dict(zip(args[::2], args[1::2], strict=True))),
+    "UUID": lambda owner, args: owner.UUID(int=args[0]),
+}
+
+
+def rebuildable(value: Any) -> tuple[str, str, tuple[Any, ...]] | None:
+    """Module, class and arguments of an object of the library that is a value; None for any other."""
+    kind = type(value)
+    module = kind.__module__
+    if module.partition(".")[0] in arrays.PACKAGES:
+        return arrays.taken_apart(value)
+    names = _REBUILT.get(module)
+    if names is None or kind.__name__ not in names or getattr(sys.modules.get(module), kind.__name__, None) is not kind:
+        return None
+    return module, kind.__name__, _TAKEN_APART.get(kind.__name__, _by_text)(value)
+
+
+def library(module: str, name: str) -> Any:
+    """A class or function of the library as it is known here, or None; nothing is imported for it."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def rebuild(module: str, name: str, args: tuple[Any, ...]) -> Any:
+    """The object that `rebuildable` took apart.
+
+    Raises:
+        DecodeError: it is none of those.
+    """
+    if module in arrays.PACKAGES:
+        return arrays.put_together(module, name, args)
+    if name not in _REBUILT.get(module, ()):
+        raise DecodeError(f"{module}.{name} is no value")
+    owner = __import__(module, fromlist=["_"])
+    make = _PUT_TOGETHER.get(name)
+    return getattr(owner, name)(*args) if make is None else make(owner, args)
+
+
+def _by_text(value: Any) -> tuple[Any, ...]:
+    return (str(value),)
+
+
+class OrderedSet(set[Any]):
+    """A set that gives its items in the order they have elsewhere, until it is changed."""
+
+    _order: tuple[Any, ...] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        order = self._order
+        unchanged = len(order) == len(self) and all(map(self.__contains__, order))
+        return iter(order) if unchanged else set.__iter__(self)
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(map(repr, self)) + "}" if self else "set()"
+
+
+class _OrderedFrozenSet(frozenset[Any]):
+    """As `OrderedSet`, of what cannot change."""
+
+    _order: tuple[Any, ...] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._order)
+
+    def __repr__(self) -> str:
+        return "frozenset({" + ", ".join(map(repr, self)) + "})"
+
+
+plain_encoders[_OrderedFrozenSet] = plain_encoders[frozenset]
+_ORDERED: dict[type, Any] = {set: OrderedSet, frozenset: _OrderedFrozenSet}
+_ordering: list[bool] = []
+
+
+def keep_order() -> None:
+    """From now on sets that arrive give their items in the order they have on the other side.
+
+    It depends on how a set came about, and tests may look at it. They must not look at the exact class then.
+    """
+    _ordering.append(True)
+
+
+def same_order(items: list[Any], kind: type[set[Any]] | type[frozenset[Any]]) -> Any:
+    """A set of these items, in this order where that is asked for."""
+    made = kind(items)
+    if not _ordering or len(items) < 2 or all(a is b for a, b in zip(made, items, strict=False)):
+        return made
+    ordered = _ORDERED[kind](items)
+    ordered._order = tuple(items)
+    return ordered
+
+
+EMPTY_CONTAINERS: dict[str, Callable[[], Any]] = {
+    "l": list,
+    "d": dict,
+    "s": set,
+    "B": bytearray,
+    "q": collections.deque,
+    "C": collections.Counter,
+    "O": collections.OrderedDict,
+    "D": collections.defaultdict,
 }

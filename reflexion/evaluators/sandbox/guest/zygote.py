@@ -1,7 +1,7 @@
 """The process that forks solvers and checkers.
 
-It is started with a socket to the host. For each job the host sends eight bytes, the seconds allowed, and two
-messages. The zygote reads the seconds only. The solver reads the first message, the solution; the checker reads
+It is started with a socket to the host. For each job the host sends a header, the seconds allowed, and two
+messages. The zygote reads the header only. The solver reads the first message, the solution; the checker reads
 the second, the tests, and answers the verdict. So neither tests nor other solutions ever are in the memory a
 solver is forked from. When both are gone the zygote tells how they ended, and is ready for the next job.
 """
@@ -28,7 +28,8 @@ from .solver import solve
 
 __all__ = ["GONE", "main"]
 
-HEADER = struct.Struct("!d")
+HEADER = struct.Struct("!d?")
+"""Seconds allowed, and whether tests and solution share a folder."""
 GONE = 3
 """Exit code of a checker that found the solver gone."""
 _PATIENCE = 1.0
@@ -80,8 +81,13 @@ class _Zygote:
         for name in _PRELOADED:
             with contextlib.suppress(ImportError):
                 __import__(name)
+        sys.path[:] = [*sys.path, *plan.package_path]
+        for name in plan.packages:
+            with contextlib.suppress(Exception):  # it will be missed where it is used
+                __import__(name)
+        os.environ.clear()
         random = sys.modules.get("random")
-        self._reseed: Callable[[], None] | None = getattr(random, "seed", None)
+        self._reseed: Callable[[int], None] | None = getattr(random, "seed", None)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -95,15 +101,15 @@ class _Zygote:
         try:
             Channel(self._host, 1 << 20).send({"ready": True, "scratch": self._scratch})
             while True:
-                (wall,) = HEADER.unpack(Channel(self._host, 0).read(HEADER.size))
-                self._serve_one(wall)
+                wall, shared = HEADER.unpack(Channel(self._host, 0).read(HEADER.size))
+                self._serve_one(wall, shared)
         except ChannelClosedError:
             return
         finally:
             if self._scratch is not None:
                 _remove(self._scratch)
 
-    def _serve_one(self, wall: float) -> None:
+    def _serve_one(self, wall: float, shared: bool) -> None:
         near, far = socket.socketpair()
         ready, told = os.pipe()
         alive, life = os.pipe()
@@ -118,7 +124,8 @@ class _Zygote:
         os.close(ready)
         checker = 0
         if told_all:
-            checker = self._fork(lambda: self._checker(near, wall), (alive,))
+            folder = (scratch or self._plan.scratch) if shared else None
+            checker = self._fork(lambda: self._checker(near, wall, folder), (alive,))
         near.close()
         os.close(life)
         end = self._wait(alive, solver, checker, deadline)
@@ -153,6 +160,7 @@ class _Zygote:
 
     def _new_scratch(self) -> str | None:
         if self._scratch is None:
+            isolation.renew_scratch(self._plan)
             return None
         folder = _new_folder(self._scratch)
         if self._plan.user is not None:
@@ -166,19 +174,19 @@ class _Zygote:
         self._host.close()
         if self._own_namespace is not None:
             os.close(self._own_namespace)
-        layers = isolation.confine(self._plan, wall, scratch or isolation.SCRATCH, untrusted=True)
+        layers = isolation.confine(self._plan, wall, scratch or self._plan.scratch, untrusted=True)
         channel = Channel(sock, self._plan.message, private=True)
         channel.send(layers.as_message())
         os.write(told, b"1")
         os.close(told)
         if self._reseed is not None:
-            self._reseed()
-        solve(job["code"], channel)
+            self._reseed(0)
+        solve(job["code"], job["program"], channel)
 
-    def _checker(self, sock: socket.socket, wall: float) -> None:
+    def _checker(self, sock: socket.socket, wall: float, folder: str | None) -> None:
         host = Channel(self._host, 1 << 30)
         job = host.receive()
-        isolation.confine(self._plan, wall + _PATIENCE, None, untrusted=False)
+        isolation.confine(self._plan, wall + _PATIENCE, folder, untrusted=False)
         channel = Channel(sock, self._plan.message, private=True)
         layers = channel.receive()
         verdict = check(job, channel)
