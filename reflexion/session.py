@@ -361,18 +361,13 @@ async def _similarity(batch: BatchParameters, settings: Settings, stack: AsyncEx
 def spec_of(parameters: BatchParameters | EpisodeParameters, settings: Settings) -> str:
     """The model of the first trial, as reports name it.
 
-    Raises:
-        ConfigurationError: the escalation is malformed.
+    Raises ConfigurationError: the escalation is malformed.
     """
     return _Models(settings, AsyncExitStack()).roles(parameters).actors[0]
 
 
 def judge_of(parameters: BatchParameters | EpisodeParameters, settings: Settings) -> str:
-    """The model that judges where nothing else can.
-
-    Raises:
-        ConfigurationError: the escalation is malformed.
-    """
+    """The model that judges where nothing else can. Raises as `spec_of` does."""
     return _Models(settings, AsyncExitStack()).roles(parameters).judge
 
 
@@ -385,7 +380,7 @@ def check_problems(dataset: Iterable[Problem], runtime: Runtime, name: str = "da
     """
     from reflexion.datasets.unused import VerdictTally
 
-    tally, asked = VerdictTally(), runtime.options.evaluator is not None
+    tally = VerdictTally(asked=runtime.options.evaluator is not None)
     acts = runtime.options.actor == "react"
     numbered = getattr(dataset, "numbered", None)
     rows: Iterable[tuple[int | None, Problem]] = numbered() if numbered else ((None, p) for p in dataset)
@@ -408,7 +403,7 @@ def check_problems(dataset: Iterable[Problem], runtime: Runtime, name: str = "da
         reason = judge.check(problem)
         if reason is not None:
             raise DatasetError(f"{where}: problem {problem.id!r} cannot be judged by {judge.name!r}: {reason}")
-        tally.add(row, problem, judge.name, asked=asked)
+        tally.add(row, problem, judge.name)
     return tally
 
 

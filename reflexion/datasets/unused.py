@@ -108,6 +108,8 @@ def _is_tests(value: Any) -> bool:
 class VerdictTally:
     """Counts which evaluator judges how many problems, as far as the files leave it open."""
 
+    asked: bool = False
+    """Whether the user named an evaluator for the whole run."""
     counts: Counter[str] = field(default_factory=Counter[str])
     total: int = 0
     unjudged: int = 0
@@ -117,15 +119,10 @@ class VerdictTally:
     position: int = 0
     """Its place among the problems, from 0."""
 
-    def add(self, row: int | None, problem: Problem, evaluator: str, *, asked: bool) -> None:
-        """Count one problem.
-
-        Args:
-            evaluator: name of what judges it.
-            asked: whether the user named an evaluator for the whole run.
-        """
+    def add(self, row: int | None, problem: Problem, evaluator: str) -> None:
+        """Count one problem, and the name of what judges it."""
         place, self.total = self.total, self.total + 1
-        if asked or problem.evaluator is not None:
+        if self.asked or problem.evaluator is not None:
             return
         self.counts[evaluator] += 1
         if evaluator.partition(":")[0] == "judge":
@@ -138,9 +135,9 @@ def tally_inferred(dataset: Dataset, *, asked: bool) -> VerdictTally:
     """Who would judge the problems of a dataset, without opening any evaluator."""
     from reflexion.evaluators.resolve import infer_evaluator
 
-    tally = VerdictTally()
+    tally = VerdictTally(asked)
     for row, problem in dataset.numbered():
-        tally.add(row, problem, problem.evaluator or infer_evaluator(problem), asked=asked)
+        tally.add(row, problem, problem.evaluator or infer_evaluator(problem))
     return tally
 
 
