@@ -13,11 +13,14 @@ from reflexion.types import Trial
 from tests.support.published import FORMS, items
 
 COUNT = 200
+CODE_COUNT = 40
+"""Of forms whose verdicts start processes."""
 
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_right_replies_pass_and_wrong_ones_do_not(form: str, tmp_path: Path) -> None:
-    made = list(items(form, COUNT))
+    code = form in ("MBPP", "MBPP+", "EvalPlus", "LeetCode", "ClassEval", "BigCodeBench", "APPS")
+    made = list(items(form, CODE_COUNT if code else COUNT))
     path = tmp_path / "d.jsonl"
     path.write_text("".join(json.dumps(item.record) + "\n" for item in made))
     dataset = open_dataset(path)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["FORMS", "Item", "items"]
 
-NAMES = ("Zoë", "O'Neil", "Ångström", "José", "Ng", "Łukasz", 'Al "Ace" Bo', "D’Arcy")
+NAMES = ("Zoë", "O'Neil", "Ångström", "José", "Ng", "Łukasz", 'Al "Ace" Bo', "D'Arcy")
 
 
 class Item(NamedTuple):
@@ -161,7 +161,7 @@ def leet_code(i: int, chance: random.Random) -> Item:
         "question_id": i,
         "problem_description": f"Pair x with {i}.",
         "starter_code": head,
-        "prompt": "import math\nfrom typing import *\n\nclass ListNode:\n    def __init__(self, val=0):\n        self.val = val\n",
+        "prompt": "import math\nfrom typing import *\n\nclass ListNode:\n    val = 0\n",
         "completion": f"{head}{_body(i, 'x')}\n",
         "entry_point": f"Solution().{name}",
         "test": f"def check(candidate):\n{test}\n",
@@ -195,10 +195,10 @@ def big_code_bench(i: int, chance: random.Random) -> Item:
     record = {
         "task_id": f"BigCodeBench/{i}",
         "complete_prompt": f'{head}    """Write {i} and x as JSON."""\n',
-        "instruct_prompt": f"Write {i} and x as JSON.\nYou should write self-contained code starting with:\n```\n{head}```",
+        "instruct_prompt": f"Write {i} and x as JSON. You should write code starting with:\n```\n{head}```",
         "canonical_solution": body,
         "code_prompt": head,
-        "test": f"import unittest\nimport json\n\nclass TestCases(unittest.TestCase):\n    def test_1(self):\n{cases}\n",
+        "test": f"import unittest\nimport json\n\nclass TestCases(unittest.TestCase):\n    def test(self):\n{cases}\n",
         "entry_point": "task_func",
         "libs": "['json']",
     }
