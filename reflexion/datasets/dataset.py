@@ -10,15 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from reflexion.datasets.cells import as_list
-from reflexion.datasets.documents import JsonDocument
+from reflexion.datasets.files.documents import JsonDocument
+from reflexion.datasets.files.hub import HUB, HubRows
+from reflexion.datasets.files.jsonl import MappedLines, StreamedLines
+from reflexion.datasets.files.packed import PackedFile
+from reflexion.datasets.files.rows import Row, RowSource, UniqueIds
+from reflexion.datasets.files.tables import ColumnarRows, CsvRows
 from reflexion.datasets.formats import FORMATS, Format, Record, detect, identifier
-from reflexion.datasets.hub import HUB, HubRows
-from reflexion.datasets.jsonl import MappedLines, StreamedLines
 from reflexion.datasets.mapping import FieldMap
-from reflexion.datasets.packed import PackedFile
-from reflexion.datasets.rows import Row, RowSource, UniqueIds
 from reflexion.datasets.selection import Condition, Where, parse_where
-from reflexion.datasets.tables import ColumnarRows, CsvRows
 from reflexion.errors import ConfigurationError, DatasetError
 from reflexion.keys import digest
 from reflexion.types import Problem

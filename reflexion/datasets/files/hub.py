@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from reflexion.datasets.parsing import OddRecord
-from reflexion.datasets.rows import Inspect, Row
-from reflexion.datasets.tables import plain_record
+from reflexion.datasets.files.parsing import OddRecord
+from reflexion.datasets.files.rows import Inspect, Row
+from reflexion.datasets.files.tables import plain_record
 from reflexion.errors import DatasetError
 
 __all__ = ["HUB", "HubRows"]

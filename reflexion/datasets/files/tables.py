@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import orjson
 
-from reflexion.datasets.packed import PackedFile
-from reflexion.datasets.parsing import OddRecord
-from reflexion.datasets.rows import Inspect, Row, file_digest, select_rows
+from reflexion.datasets.files.packed import PackedFile
+from reflexion.datasets.files.parsing import OddRecord
+from reflexion.datasets.files.rows import Inspect, Row, file_digest, select_rows
 from reflexion.errors import DatasetError
 
 __all__ = ["ColumnarRows", "CsvRows", "plain_record"]
