@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx
+from prefect import get_run_logger
 from prefect.artifacts import (
     acreate_markdown_artifact,
     acreate_progress_artifact,
@@ -64,6 +65,8 @@ class BatchWatch:
     def started(self, folder: RunFolder, total: int, done: int) -> None:
         """The run begins."""
         self.total, self.done = total, done
+        for note in folder.notes:
+            get_run_logger().warning("%s", note)
         if self._inner is not None:
             self._inner.started(folder, total, done)
 

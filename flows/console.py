@@ -110,6 +110,9 @@ class BatchProgress:
         self.spent = Usage()
         if folder.repaired:
             self.say(folder.repaired)
+        if first:
+            for note in folder.notes:
+                self.say(f"Note: {note}")
         if done:
             self.say(f"Resuming {folder.path}: {done} of {total} episodes are done.")
         elif self._resume is not None and first:

@@ -34,9 +34,10 @@ from reflexion.batch import (
     run_record,
 )
 from reflexion.config import BatchParameters
+from reflexion.datasets.unused import tally_inferred, verdict_notes
 from reflexion.errors import ConfigurationError, ReflexionError, RunFailedError
 from reflexion.runs import RunFolder, default_run_name
-from reflexion.session import Session, spec_of
+from reflexion.session import Session, judge_of, spec_of
 from reflexion.settings import Settings
 from reflexion.sharding.channel import Channel, EndNote, FolderChannel, open_channel
 from reflexion.sharding.merge import ShardedRun
@@ -267,7 +268,9 @@ async def _prepare(
         new_name(root, default_run_name(dataset.name, spec, parameters.strategy, datetime.now()))
     )
     open_channel(url, folder=root / name, run=name, token="")  # a wrong URL is told before anything is made
-    folder = stack.enter_context(RunFolder.start(root, name, parameters=run_record(parameters, dataset, spec)))
+    tally = tally_inferred(dataset, asked=parameters.evaluator is not None)
+    notes = verdict_notes(dataset, tally, actor=spec, judge=judge_of(parameters, settings))
+    folder = stack.enter_context(RunFolder.start(root, name, parameters=run_record(parameters, dataset, spec, notes)))
     run = ShardedRun(folder, dataset, count, parameters=parameters, progress=watch)
     done = sum(folder.done(*key) for key in run.plan.order()) if len(folder) else 0
     watch.started(folder, run.plan.total, done)

@@ -195,16 +195,18 @@ def dataset_of(parameters: BatchParameters) -> Dataset:
     )
 
 
-def run_record(parameters: BatchParameters, dataset: Dataset, spec: str) -> dict[str, Any]:
+def run_record(parameters: BatchParameters, dataset: Dataset, spec: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """What a run's folder tells of what it was started with.
 
     Args:
         spec: the model of the first trial.
+        notes: what was said of its verdicts before the first call.
     """
     return parameters.model_dump(mode="json", exclude={"name"}) | {
         "llm": spec,
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
+        "notes": list(notes),
     }
 
 
@@ -272,6 +274,7 @@ async def execute_batch(
         RunFailedError: the endpoint refuses or cannot be reached, so that no episode could succeed.
         StorageError: the run's folder cannot be written.
     """
+    from reflexion.datasets.unused import verdict_notes
     from reflexion.llm import limit_changes
     from reflexion.telemetry.sampler import ProcessSampler
 
@@ -280,7 +283,6 @@ async def execute_batch(
     dataset = dataset_of(parameters)
     spec = spec_of(parameters, settings)
     root = Path(parameters.runs) if parameters.runs else settings.runs
-    record = run_record(parameters, dataset, spec)
     if part is not None:
         dataset = part.of(dataset)
     async with AsyncExitStack() as stack:
@@ -299,8 +301,11 @@ async def execute_batch(
                 gate=gate,
             )
         )
-        check_problems(dataset, session.runtime, dataset.name)
-        folder = stack.enter_context(RunFolder.start(root, name, parameters=record))
+        tally = check_problems(dataset, session.runtime, dataset.name)
+        notes = verdict_notes(dataset, tally, actor=spec, judge=session.judge)
+        folder = stack.enter_context(
+            RunFolder.start(root, name, parameters=run_record(parameters, dataset, spec, notes))
+        )
         spent = spent_by(folder) if len(folder) else None
         await session.bind_run(part.run if part is not None else name, folder.path, stack, spent)
         plan = Plan(dataset, parameters.repeat, parameters.strategy, folder)

@@ -241,7 +241,10 @@ class BatchParameters(ModelParameters):
     )
     shuffle_seed: int | None = Field(default=None, title="Seed for shuffling", description="Empty: file order.")
     field_map: dict[str, str] = Field(
-        default_factory=dict, title="Field map", description="Our field → the file's field, as `prompt: question`."
+        default_factory=dict,
+        title="Field map",
+        description="Our field → the file's field, as `prompt: question`; "
+        "also a path (`gold.aliases`), a template (`{story} {ask}`), or fields joined by `+`.",
     )
     repeat: int = Field(default=1, ge=1, le=1000, title="Repeats", description="Independent episodes a problem.")
     concurrency: int | None = Field(

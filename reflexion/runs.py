@@ -96,6 +96,12 @@ class RunFolder:
         """The file of episodes."""
         return self.path / EPISODES
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was said of the run's verdicts before its first call."""
+        given = self.parameters.get("notes")
+        return tuple(map(str, given)) if isinstance(given, list) else ()
+
     # -- opening -------------------------------------------------------------------------------------
 
     @classmethod
@@ -402,6 +408,7 @@ class RunFolder:
             missing=len(set(plan) - offsets.keys()),
             peak_rss_mb=peak_rss_mb,
             granularity=granularity,
+            notes=self.notes,
         )
         if not self._appended and (before := self.summary()) is not None:
             kept = ("wall_seconds", "episodes_per_minute", "peak_rss_mb", "granularity")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reflexion.actors.tools import Tool
     from reflexion.cache.base import StepCache
     from reflexion.cache.similar import SimilarityProvider
+    from reflexion.datasets.unused import VerdictTally
     from reflexion.evaluators.base import Evaluator
     from reflexion.llm.budget import Budget
     from reflexion.llm.roles import ModelRoles
@@ -41,6 +42,7 @@ __all__ = [
     "checked_options",
     "describe_validation",
     "evaluator_source",
+    "judge_of",
     "open_agent_session",
     "open_session",
     "raise_if_fatal",
@@ -57,6 +59,8 @@ class Session:
     ttl: Mapping[StepName, float]
     spec: str = ""
     """The actor's model as it was asked for."""
+    judge: str = ""
+    """The model that judges where nothing else can."""
     concurrency: int | None = None
     """Episodes at a time that suit the model, or None."""
     memory_limits: MemoryLimits | None = None
@@ -307,6 +311,7 @@ async def open_session(
             cache,
             _ttl(parameters.ttl or settings.ttl),
             spec=roles.actors[0],
+            judge=roles.judge,
             concurrency=getattr(actors[roles.actors[0]], "suggested_concurrency", None),
             memory_limits=limits,
             budget=budget,
@@ -356,19 +361,26 @@ async def _similarity(batch: BatchParameters, settings: Settings, stack: AsyncEx
 def spec_of(parameters: BatchParameters | EpisodeParameters, settings: Settings) -> str:
     """The model of the first trial, as reports name it.
 
-    Raises:
-        ConfigurationError: the escalation is malformed.
+    Raises ConfigurationError: the escalation is malformed.
     """
     return _Models(settings, AsyncExitStack()).roles(parameters).actors[0]
 
 
-def check_problems(dataset: Iterable[Problem], runtime: Runtime, name: str = "dataset") -> None:
-    """Make sure that every problem can be tried and judged, before the first call is made.
+def judge_of(parameters: BatchParameters | EpisodeParameters, settings: Settings) -> str:
+    """The model that judges where nothing else can. Raises as `spec_of` does."""
+    return _Models(settings, AsyncExitStack()).roles(parameters).judge
+
+
+def check_problems(dataset: Iterable[Problem], runtime: Runtime, name: str = "dataset") -> VerdictTally:
+    """Make sure that every problem can be tried and judged, before the first call is made; count who judges them.
 
     Raises:
         DatasetError: names the problem and what it lacks.
         ConfigurationError: there is no such evaluator.
     """
+    from reflexion.datasets.unused import VerdictTally
+
+    tally = VerdictTally(asked=runtime.options.evaluator is not None)
     acts = runtime.options.actor == "react"
     numbered = getattr(dataset, "numbered", None)
     rows: Iterable[tuple[int | None, Problem]] = numbered() if numbered else ((None, p) for p in dataset)
@@ -391,6 +403,8 @@ def check_problems(dataset: Iterable[Problem], runtime: Runtime, name: str = "da
         reason = judge.check(problem)
         if reason is not None:
             raise DatasetError(f"{where}: problem {problem.id!r} cannot be judged by {judge.name!r}: {reason}")
+        tally.add(row, problem, judge.name)
+    return tally
 
 
 def _ttl(text: str) -> Mapping[StepName, float]:

@@ -52,7 +52,10 @@ class Outcome(NamedTuple):
 
 def evaluate(
     dataset: Annotated[
-        str, Parameter(help="starter, humaneval, hotpot-sample, gsm8k-sample, rooms, or the path of a file.")
+        str,
+        Parameter(
+            help="starter, humaneval, hotpot-sample, gsm8k-sample, rooms, a file, or hf:OWNER/NAME[:CONFIG[:SPLIT]]."
+        ),
     ],
     /,
     *,

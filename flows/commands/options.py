@@ -100,7 +100,8 @@ class BatchOptions:
     offset: Annotated[int, option("Problems skipped at the start.", DATA)] = 0
     limit: Annotated[int | None, option("Problems at most, the first of those left.", DATA)] = None
     map: Annotated[
-        list[str] | None, option("What the file calls a field, once for each: --map prompt=question.", DATA)
+        list[str] | None,
+        option("What the file calls a field: prompt=question, answer=gold.aliases, 'prompt={story} {ask}'.", DATA),
     ] = None
     repeat: Annotated[int, option("Independent episodes of each problem; more than one give pass@k.", DATA)] = 1
     shuffle_seed: Annotated[int | None, option("Shuffle by a seed of its own.", DATA, "--shuffle-seed")] = None
@@ -182,7 +183,10 @@ def _field_map(pairs: list[str]) -> dict[str, str]:
     out: dict[str, str] = {}
     for pair in pairs:
         ours, sign, theirs = pair.partition("=")
+        ours, theirs = ours.strip(), theirs.strip()
         if not sign or not ours or not theirs:
             raise ConfigurationError(f"--map: {pair!r} is not of the form prompt=question")
+        if ours in out:
+            raise ConfigurationError(f"--map: {ours} is given twice; join fields as in {ours}={out[ours]}+{theirs}")
         out[ours] = theirs
     return out

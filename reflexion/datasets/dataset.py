@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import random
+import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from reflexion.datasets.cells import as_list
+from reflexion.datasets.files.documents import JsonDocument
+from reflexion.datasets.files.hub import HUB, HubRows
+from reflexion.datasets.files.jsonl import MappedLines, StreamedLines
+from reflexion.datasets.files.packed import PackedFile
+from reflexion.datasets.files.rows import Row, RowSource, UniqueIds
+from reflexion.datasets.files.tables import ColumnarRows, CsvRows
 from reflexion.datasets.formats import FORMATS, Format, Record, detect, identifier
-from reflexion.datasets.jsonl import GzipLines, MappedLines
-from reflexion.datasets.rows import Row, RowSource, UniqueIds
+from reflexion.datasets.mapping import FieldMap
 from reflexion.datasets.selection import Condition, Where, parse_where
-from reflexion.datasets.tables import CsvRows, JsonArray, ParquetRows
 from reflexion.errors import ConfigurationError, DatasetError
 from reflexion.keys import digest
 from reflexion.types import Problem
@@ -49,6 +55,9 @@ _KNOWN: dict[str, Callable[[], Path]] = {
 }
 
 
+_DATABASE = re.compile(r"((?:sqlite|postgres(?:ql)?|mysql|mariadb|mssql|oracle|duckdb)(?:\+\w+)?)://")
+
+
 def known_datasets() -> tuple[str, ...]:
     """Names `open_dataset` knows besides paths."""
     return tuple(_KNOWN)
@@ -59,39 +68,35 @@ class _Reader:
 
     def __init__(self, path: Path, mapping: Mapping[str, str]) -> None:
         self._path = path
-        self._mapping = dict(mapping)
-        self._sources = set(self._mapping.values())
+        self._map = FieldMap(mapping)
         self._ids: UniqueIds | None = UniqueIds()
         self._format: Format | None = None
+        self.lists = mapping.get("answer", "").endswith("s")
+        """Whether a text in `answer` may be a list of accepted ones: by the field's own name, or the kind of file."""
 
     @property
     def fingerprint(self) -> str:
         """Of everything `inspect` does: an index made with another one must not be trusted."""
-        return digest(["checks-2", self._mapping])  # a higher number whenever the checks change
+        return digest(["checks-3", self._map.mapping])  # a higher number whenever the checks change
 
-    def _map(self, record: Record) -> Record:
-        if not self._mapping:
-            return record
-        kept = {k: v for k, v in record.items() if k not in self._sources and k not in self._mapping}
-        return kept | {to: record[name] for to, name in self._mapping.items() if name in record}
+    def mapped(self, row: Row, *, first: bool = False) -> Record:
+        """The fields of a row by our names."""
+        record = row.record
+        if self._map:
+            record = self._map.apply(record, f"{self._path}:{row.number}", first=first)
+        if self.lists and isinstance(answer := record.get("answer"), str) and answer.startswith(('["', "['")):
+            record = {**record, "answer": as_list(answer) or answer}
+        return record
 
     def inspect(self, row: Row) -> None:
         """Check one row of the first pass."""
-        number, record = row
-        record = self._map(record)
+        number = row.number
+        record = self.mapped(row, first=self._format is None)
         if self._format is None:
-            self._format = self._recognise(number, row.record, record)
+            self._format = detect(record, f"{self._path}:{number}")
         self._format.check(record, self._path, number)
         if self._ids is not None:
             self._ids.add(identifier(record, number))
-
-    def _recognise(self, number: int, given: Record, mapped: Record) -> Format:
-        where = f"{self._path}:{number}"
-        missing = [name for name in self._mapping.values() if name not in given]
-        if missing:
-            found = ", ".join(repr(name) for name in given)
-            raise DatasetError(f"{where}: mapped field {missing[0]!r} is missing; fields found: {found}")
-        return detect(mapped, where)
 
     def finish(self, source: RowSource) -> None:
         """Look for ids given twice, once all rows were inspected."""
@@ -99,8 +104,7 @@ class _Reader:
             self._ids.verdict(
                 self._path,
                 lambda: (
-                    (row.number, identifier(self._map(row.record), row.number))
-                    for row in source.rows(range(source.count))
+                    (row.number, identifier(self.mapped(row), row.number)) for row in source.rows(range(source.count))
                 ),
             )
         self._ids = None
@@ -108,12 +112,17 @@ class _Reader:
     def problem(self, row: Row) -> Problem:
         """The problem of an inspected row."""
         assert self._format is not None, "rows are inspected first"
-        return self._format.problem(self._map(row.record), row.number)
+        return self._format.problem(self.mapped(row), row.number, odd=row.record.__class__ is not dict)
 
     @property
     def format(self) -> str:
         """Name of the format."""
         return self._format.name if self._format else "empty"
+
+    @property
+    def note(self) -> str:
+        """What a user should know about verdicts on a file of this format, or nothing."""
+        return self._format.note if self._format else ""
 
 
 class Dataset:
@@ -124,6 +133,7 @@ class Dataset:
         digest: SHA-256 over the file's content and the field mapping, 64 hexadecimal digits. The
             selection (limit, shuffle, conditions, shard) does not change it.
         format: name of the detected format.
+        note: what a user should know about verdicts on such a file, or nothing.
         path: the file.
     """
 
@@ -131,6 +141,7 @@ class Dataset:
         self.name = name
         self.path = source.path
         self.format = reader.format
+        self.note = reader.note
         self.digest = digest([source.digest, reader.fingerprint])
         self._reader = reader
         self._source = source
@@ -151,6 +162,10 @@ class Dataset:
     def numbered(self) -> Iterator[tuple[int, Problem]]:
         """The selected problems, each with the number of its line or row in the file."""
         return ((row.number, self._reader.problem(row)) for row in self._source.rows(self._order))
+
+    def record(self, position: int) -> Record:
+        """The fields of the problem at a position as the file has them, by the names they are mapped to."""
+        return self._reader.mapped(next(self._source.rows([self._order[position]])))
 
     def __getitem__(self, position: int) -> Problem:
         """The problem at a position, from 0; negative ones count from the end."""
@@ -192,12 +207,14 @@ def open_dataset(
     line before any work starts. The outcome is kept for uncompressed JSON lines of 8 MB and more, so
     that later openings are immediate until the file changes.
 
-    `.jsonl` is memory-mapped; `.jsonl.gz`, `.csv`, `.tsv` and `.parquet` are streamed (shuffled, the
-    selected rows are held in memory); `.json` (one array) is held in memory. The format, one of
-    HumanEval, MBPP, HotpotQA, GSM8K and plain, is that of the first row.
+    JSON lines are memory-mapped; packed ones, CSV, TSV, Parquet and Arrow are streamed (shuffled, the
+    selected rows are held in memory); a JSON file that is one value is held in memory. Files packed by gzip,
+    bzip2, xz or zip, and texts in UTF-16, are read as they are. The format, one of the published sets or
+    plain, is that of the first row.
 
     Args:
-        name_or_path: `starter`, `humaneval`, `hotpot-sample`, `gsm8k-sample`, `rooms`, or a file.
+        name_or_path: `starter`, `humaneval`, `hotpot-sample`, `gsm8k-sample`, `rooms`, a file, or
+            `hf:OWNER/NAME[:CONFIG[:SPLIT]]`.
         limit: at most so many problems, taken last.
         offset: problems to leave out at the start, after filtering and shuffling.
         shuffle_seed: shuffle reproducibly; None: the file's order.
@@ -234,11 +251,19 @@ def open_dataset(
 def _locate(name_or_path: str | Path) -> tuple[str, Path]:
     if isinstance(name_or_path, str) and name_or_path in _KNOWN:
         return name_or_path, _KNOWN[name_or_path]()
+    if isinstance(name_or_path, str) and name_or_path.startswith(HUB):
+        return name_or_path, Path(name_or_path)
+    if isinstance(name_or_path, str) and (database := _DATABASE.match(name_or_path)):
+        raise DatasetError(
+            f"{database[1]}://…: databases are not read; export the query to a file, as with "
+            'sqlite3 -header -csv FILE "SELECT …" > problems.csv, and name that'
+        )
     path = Path(name_or_path)
     if not path.exists():
         raise DatasetError(f"{name_or_path}: no such file, and no known dataset (known: {', '.join(_KNOWN)})")
     if path.is_dir():
-        raise DatasetError(f"{path}: a folder; name the file in it")
+        saved = any((path / part).is_file() for part in ("dataset_dict.json", "state.json"))
+        raise DatasetError(f"{path}: a folder; " + (f"read it as hf:{path}" if saved else "name the file in it"))
     return path.name, path
 
 
@@ -253,16 +278,19 @@ def _checked_mapping(mapping: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _open_source(path: Path, reader: _Reader) -> RowSource:
-    kind = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-    if kind in (".csv", ".tsv"):
-        return CsvRows(path, reader.inspect, "\t" if kind == ".tsv" else ",")
-    if kind in (".parquet", ".pq"):
-        return ParquetRows(path, reader.inspect)
-    if path.suffix.lower() == ".gz":
-        return GzipLines(path, reader.inspect)
-    if kind == ".json" and JsonArray.recognises(path):
-        return JsonArray(path, reader.inspect)
-    return MappedLines(path, reader.inspect, reader.fingerprint)
+    if str(path).startswith(HUB):
+        return HubRows(str(path), reader.inspect)
+    file = PackedFile(path)
+    if file.suffix in (".csv", ".tsv"):
+        reader.lists = True  # its cells hold texts only
+        return CsvRows(file, reader.inspect, "\t" if file.suffix == ".tsv" else ",")
+    if file.suffix in (".parquet", ".pq", ".arrow", ".feather") or file.head.startswith((b"PAR1", b"ARROW1")):
+        return ColumnarRows(file, reader.inspect)
+    if JsonDocument.recognises(file):
+        return JsonDocument(file, reader.inspect)
+    if file.plain:
+        return MappedLines(path, reader.inspect, reader.fingerprint)
+    return StreamedLines(file, reader.inspect)
 
 
 def _selection(

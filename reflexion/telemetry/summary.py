@@ -311,6 +311,7 @@ class SummaryBuilder:
         missing: int = 0,
         peak_rss_mb: float | None = None,
         granularity: int = 1,
+        notes: tuple[str, ...] = (),
     ) -> Summary:
         """The figures so far.
 
@@ -321,6 +322,7 @@ class SummaryBuilder:
             missing: planned episodes of which there is no record; they count as not run.
             peak_rss_mb: peak memory of the process tree in 10^6 bytes.
             granularity: steps to a task run.
+            notes: what was said of the verdicts before the first call.
         """
         episodes = self.episodes + missing
         solved = self._outcomes[Outcome.SOLVED]
@@ -380,6 +382,7 @@ class SummaryBuilder:
             agreement={name: counted.rates for name, counted in self._agreements.items()},
             peak_rss_mb=peak_rss_mb,
             granularity=granularity,
+            notes=notes,
         )
 
 

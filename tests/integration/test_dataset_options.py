@@ -81,6 +81,10 @@ def test_repeats_are_attempts_of_their_own_and_give_pass_at_k(
         (["--repeat", "0"], ["repeat", "0"]),
         (["--map", "prompt=missing"], ["'missing'", "'question'"]),
         (["--map", "guess=question"], ["'guess'"]),
+        (["--map", "question"], ["'question'", "prompt=question"]),
+        (["--map", "prompt=question", "--map", "prompt=gold"], ["prompt", "twice", "question+gold"]),
+        (["--map", "prompt=question.text"], ["questions.jsonl:1", "'question.text'", "is a text"]),
+        (["--map", "prompt={question} {hint}"], ["questions.jsonl:1", "'hint'", "fields found: 'id'"]),
     ],
 )
 def test_wrong_choices_are_told(

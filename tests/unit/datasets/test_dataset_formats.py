@@ -60,7 +60,10 @@ def test_mbpp(tmp_path: Path) -> None:
     scope: dict[str, Any] = {}
     exec(MBPP["code"], scope)  # type: ignore[arg-type]
     exec(problem.tests, scope)
-    assert problem.tests.count("assert") == 4
+    assert problem.tests.count("assert") == 3, "the harder tests count only where they are asked for"
+    asked = one(tmp_path / "both.jsonl", MBPP, mapping={"test_list": "test_list+challenge_test_list"})[0]
+    assert asked.tests is not None and asked.tests.endswith("assert add(-1, 1) == 0\n")
+    assert problem.metadata == {"own_solution": MBPP["code"]}
     assert "add(0, 0)" not in problem.prompt
 
 
@@ -157,21 +160,27 @@ def test_a_mapping_that_fits_nothing(tmp_path: Path) -> None:
 
 def test_an_unknown_format_says_what_was_tried_and_missing(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as caught:
-        one(tmp_path / "d.jsonl", {"question": "x", "answer": "y"})
-    message = str(caught.value)
-    for part in (
-        "'question', 'answer'",
-        "plain (no 'prompt')",
-        "GSM8K ('answer' is not a text with the result after '####')",
-    ):
-        assert part in message
-    for part in (
-        "HotpotQA (no 'context')",
-        "MBPP (no 'text/prompt'",
-        "HumanEval (no 'prompt', no 'test'",
-        "--map prompt=FIELD",
-    ):
-        assert part in message
+        one(tmp_path / "d.jsonl", {"riddle": "x", "gold_label": "y"})
+    assert "fields found: 'riddle', 'gold_label'; nearest: plain (no 'prompt'); " in str(caught.value)
+    assert "--map prompt=FIELD" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "maps"),
+    [
+        ({"instruction": "Say hi.", "output": "hi"}, "--map prompt=instruction --map answer=output"),
+        ({"user_question": "x", "gold": 3}, "--map prompt=user_question --map answer=gold"),
+        ({"task": {"text": "Add.", "checks": ["assert f(1) == 2"]}}, "--map prompt=task.text --map tests=task.checks"),
+    ],
+)
+def test_an_unknown_format_proposes_mappings_by_name_and_content(
+    tmp_path: Path, record: dict[str, Any], maps: str
+) -> None:
+    with pytest.raises(DatasetError) as caught:
+        one(tmp_path / "d.jsonl", record)
+    assert str(caught.value).endswith(maps)
+    proposed = dict(part.split("=") for part in maps.split("--map ") if part)
+    assert one(tmp_path / "d.jsonl", record, mapping={k: v.strip() for k, v in proposed.items()})[0].prompt
 
 
 @pytest.mark.parametrize(

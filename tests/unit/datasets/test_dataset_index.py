@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from reflexion.datasets import index, jsonl, open_dataset
+from reflexion.datasets import open_dataset
+from reflexion.datasets.files import index, jsonl
 from reflexion.errors import DatasetError
 
 

@@ -1,12 +1,10 @@
-"""JSON lines: memory-mapped with an index of offsets, or streamed out of gzip."""
+"""JSON lines: memory-mapped with an index of offsets, or streamed out of what they are packed in."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import mmap
 import os
-import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +12,13 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
-from reflexion.datasets.index import LineIndex, load_index, store_index
-from reflexion.datasets.rows import Inspect, Row, file_digest, select_rows
+from reflexion.datasets.files.index import LineIndex, load_index, store_index
+from reflexion.datasets.files.packed import PackedFile
+from reflexion.datasets.files.parsing import is_inexact, parse_json
+from reflexion.datasets.files.rows import Inspect, Row, file_digest, select_rows
 from reflexion.errors import DatasetError
 
-__all__ = ["GzipLines", "MappedLines"]
+__all__ = ["MappedLines", "StreamedLines"]
 
 _BOM = b"\xef\xbb\xbf"
 _RESIDENT = 8 * 2**20
@@ -28,9 +28,26 @@ _FAULT = 512 * 2**10
 
 
 def _parse(path: Path, number: int, raw: bytes) -> Mapping[str, Any]:
+    """The object of one line.
+
+    Raises:
+        DatasetError: it is no JSON object; names the line.
+    """
     try:
-        record = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        # The fast way for nearly all lines; `parse_json` tells what else there is.
+        record: Any = orjson.loads(raw)
+        if record.__class__ is dict:
+            for value in record.values():
+                kind = value.__class__
+                if kind is not str and kind is not int and is_inexact(value):
+                    break
+            else:
+                return record
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        record = parse_json(raw)
+    except ValueError as error:
         raise DatasetError(f"{path}:{number}: not JSON ({error}); every line must be one JSON object") from error
     if not isinstance(record, dict):
         raise DatasetError(
@@ -151,33 +168,26 @@ class MappedLines:
         return DatasetError(f"{self.path}: the file changed while it was being read; open it again")
 
 
-class GzipLines:
-    """JSON lines inside gzip: streamed, never unpacked as a whole."""
+class StreamedLines:
+    """JSON lines that are packed or in another encoding: streamed, never unpacked as a whole."""
 
-    def __init__(self, path: Path, inspect: Inspect) -> None:
+    def __init__(self, file: PackedFile, inspect: Inspect) -> None:
         """
         Raises:
-            DatasetError: for a bad line or a damaged archive.
+            DatasetError: for a bad line or a damaged file.
         """
-        self.path = path
+        self.path = file.path
+        self._file = file
         self.count = 0
         for row in self._stream():
             inspect(row)
             self.count += 1
-        self.digest = file_digest(path)
+        self.digest = file_digest(self.path)
 
     def _stream(self) -> Iterator[Row]:
-        number = 0
-        try:
-            with gzip.open(self.path, "rb") as file:
-                for number, raw in enumerate(file, 1):
-                    line = _strip_bom(number, raw)
-                    if line and not line.isspace():
-                        yield Row(number, _parse(self.path, number, line))
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DatasetError(
-                f"{self.path}:{number + 1}: damaged gzip ({error}); fetch or pack the file again"
-            ) from error
+        for number, line in self._file.lines():
+            if line and not line.isspace():
+                yield Row(number, _parse(self.path, number, line))
 
     def rows(self, order: Sequence[int]) -> Iterator[Row]:
         """The rows with these positions; everything before the last of them is unpacked on the way."""

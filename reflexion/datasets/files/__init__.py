@@ -1,0 +1,1 @@
+"""Rows out of files of every kind: how each is opened, unpacked, decoded and numbered."""
