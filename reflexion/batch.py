@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from reflexion import errors
 from reflexion._collector import calm_collector
+from reflexion.checks import check_problems
 from reflexion.config import BatchParameters, EpisodeParameters
 from reflexion.crew import CREW, Crew
 from reflexion.errors import DatasetError, RunFailedError, StorageError
 from reflexion.loop import Attempt, run_episode
 from reflexion.resumed import carry_over, spent_by
 from reflexion.runs import RunFolder, check_run_name, default_run_name
-from reflexion.session import Gate, Session, check_problems, open_session, raise_if_fatal, spec_of
+from reflexion.session import Gate, Session, open_session, raise_if_fatal, spec_of
 from reflexion.settings import Settings
 from reflexion.steps import Runner, StepCall, StepObserver, build_steps
 from reflexion.strategies import view_past
@@ -301,8 +302,8 @@ async def execute_batch(
                 gate=gate,
             )
         )
-        tally = check_problems(dataset, session.runtime, dataset.name)
-        notes = verdict_notes(dataset, tally, actor=spec, judge=session.judge)
+        checked = await asyncio.to_thread(check_problems, dataset, session.runtime, dataset.name)
+        notes = (*verdict_notes(dataset, checked.tally, actor=spec, judge=session.judge), *checked.notes)
         folder = stack.enter_context(
             RunFolder.start(root, name, parameters=run_record(parameters, dataset, spec, notes))
         )

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from reflexion import errors
 from reflexion.config import REFUSED_URL, REPLY_TOKENS, BatchParameters, EpisodeParameters
-from reflexion.errors import ConfigurationError, DatasetError
+from reflexion.errors import ConfigurationError
 from reflexion.llm.base import LLM, Sampling
 from reflexion.prompt_budget import TokenBudget
 from reflexion.prompts import DEFAULT_PROMPTS, Prompts
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from reflexion.actors.tools import Tool
     from reflexion.cache.base import StepCache
     from reflexion.cache.similar import SimilarityProvider
-    from reflexion.datasets.unused import VerdictTally
     from reflexion.evaluators.base import Evaluator
     from reflexion.llm.budget import Budget
     from reflexion.llm.roles import ModelRoles
@@ -38,7 +37,6 @@ Gate = Callable[[], AbstractAsyncContextManager[Any]]
 __all__ = [
     "Gate",
     "Session",
-    "check_problems",
     "checked_options",
     "describe_validation",
     "evaluator_source",
@@ -369,42 +367,6 @@ def spec_of(parameters: BatchParameters | EpisodeParameters, settings: Settings)
 def judge_of(parameters: BatchParameters | EpisodeParameters, settings: Settings) -> str:
     """The model that judges where nothing else can. Raises as `spec_of` does."""
     return _Models(settings, AsyncExitStack()).roles(parameters).judge
-
-
-def check_problems(dataset: Iterable[Problem], runtime: Runtime, name: str = "dataset") -> VerdictTally:
-    """Make sure that every problem can be tried and judged, before the first call is made; count who judges them.
-
-    Raises:
-        DatasetError: names the problem and what it lacks.
-        ConfigurationError: there is no such evaluator.
-    """
-    from reflexion.datasets.unused import VerdictTally
-
-    tally = VerdictTally(asked=runtime.options.evaluator is not None)
-    acts = runtime.options.actor == "react"
-    numbered = getattr(dataset, "numbered", None)
-    rows: Iterable[tuple[int | None, Problem]] = numbered() if numbered else ((None, p) for p in dataset)
-    for row, problem in rows:
-        where = name if row is None else f"{name}:{row}"
-        if problem.environment is not None and not acts:
-            raise ConfigurationError(
-                f"{where}: problem {problem.id!r} is acted in turn by turn (it has an environment): use --actor react"
-            )
-        if acts and problem.environment is None and not runtime.tools(problem):
-            raise ConfigurationError(
-                f"{where}: no tool suits problem {problem.id!r}, and the actor react needs one; name some by --tools"
-            )
-        try:
-            judge = runtime.evaluator(problem)
-        except ConfigurationError as exc:
-            if problem.evaluator is None or runtime.options.evaluator is not None:
-                raise
-            raise DatasetError(f"{where}: problem {problem.id!r}, field 'evaluator': {exc}") from exc
-        reason = judge.check(problem)
-        if reason is not None:
-            raise DatasetError(f"{where}: problem {problem.id!r} cannot be judged by {judge.name!r}: {reason}")
-        tally.add(row, problem, judge.name)
-    return tally
 
 
 def _ttl(text: str) -> Mapping[StepName, float]:

@@ -125,6 +125,10 @@ class GeneratedTests(PythonTests):
         # What the model adds to the visible tests changes nothing about the tests that were proved.
         return super()._proof_key(problem.model_copy(update={"visible_tests": ()}))
 
+    async def _proof(self, problem: Problem) -> str | None:
+        # Tests that the model wrote are its own affair: they may be poor, and decide nothing but its next step.
+        return await super()._proof(problem) if problem.tests else None
+
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
         """Run all tests; without any there is no verdict, and the agent has nothing to go on with."""
         if not problem.tests and not problem.visible_tests:

@@ -34,6 +34,11 @@ Run = Callable[[Job], Report]
 class Provable(Protocol):
     """An evaluator that has to run a problem's tests to say whether they can judge."""
 
+    @property
+    def name(self) -> str:
+        """Name as given to `--evaluator`."""
+        ...
+
     def check(self, problem: Problem) -> str | None:
         """Why the problem cannot be judged, or None."""
         ...
@@ -48,6 +53,7 @@ class Refusal(NamedTuple):
 
     where: str
     problem: Problem
+    evaluator: str
     reason: str
 
 
@@ -63,7 +69,7 @@ class Proofs:
         self._stride = max(1, -(-total // PROVED_AT_MOST))
         self._workers = workers
         self._pool: ThreadPoolExecutor | None = None
-        self._waiting: deque[tuple[str, Problem, Future[str | None]]] = deque()
+        self._waiting: deque[tuple[str, Problem, str, Future[str | None]]] = deque()
         self._began = time.monotonic()
         self._seen = 0
         self.refused: list[Refusal] = []
@@ -79,15 +85,15 @@ class Proofs:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="proof")
-        self._waiting.append((where, problem, self._pool.submit(evaluator.check, problem)))
+        self._waiting.append((where, problem, evaluator.name, self._pool.submit(evaluator.check, problem)))
         while len(self._waiting) > 8 * self._workers:
             self._take()
 
     def _take(self) -> None:
-        where, problem, proof = self._waiting.popleft()
+        where, problem, evaluator, proof = self._waiting.popleft()
         reason = proof.result()
         if reason is not None:
-            self.refused.append(Refusal(where, problem, reason))
+            self.refused.append(Refusal(where, problem, evaluator, reason))
 
     def finish(self) -> None:
         """Wait for the proofs under way."""

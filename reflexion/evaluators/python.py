@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from reflexion.errors import DatasetError, PermanentError
-from reflexion.evaluators.code import extract_code, prompt_code
+from reflexion.evaluators.code import Solution, extract_solution, prompt_code
 from reflexion.evaluators.common import BaseEvaluator
 from reflexion.evaluators.proof import own_solution, prove
 from reflexion.types import Decider, Evaluation, Problem, Trial
@@ -70,6 +70,10 @@ class PythonTests(BaseEvaluator):
         """There must be tests, and they must be proved able to judge: see `proof.py`."""
         return self.glance(problem) or self._proved(problem)
 
+    def runs_tests(self, problem: Problem) -> bool:
+        """Whether the problem's own tests judge it, so that they can be proved able to."""
+        return bool(problem.tests or problem.visible_tests)
+
     def glance(self, problem: Problem) -> str | None:
         """What of `check` needs no sandbox."""
         if not problem.tests and not problem.visible_tests:
@@ -83,7 +87,7 @@ class PythonTests(BaseEvaluator):
             from reflexion.evaluators.sandbox import SandboxError, shared_sandbox
 
             own = own_solution(problem)
-            code = extract_code(own, problem.prompt, problem.entry_point) if own is not None else None
+            code = extract_solution(own, problem.prompt, problem.entry_point).code if own is not None else None
             sandbox = shared_sandbox(self._packages)
             try:
                 reason = prove(self._job(problem, ""), code, lambda job: sandbox.run_blocking(job, self._timeout))
@@ -139,7 +143,8 @@ class PythonTests(BaseEvaluator):
 
         from reflexion.evaluators.sandbox import shared_sandbox
 
-        job = self._job(problem, extract_code(trial.answer, problem.prompt, problem.entry_point))
+        solution = extract_solution(trial.answer, problem.prompt, problem.entry_point)
+        job = self._job(problem, solution.code)
         reason = job.plan.refusal or await self._proof(problem)
         if reason is not None:
             raise DatasetError(f"problem {problem.id!r} cannot be judged by {self.name!r}: {reason}")
@@ -156,7 +161,7 @@ class PythonTests(BaseEvaluator):
                 report = replace(report, visible=_complete(again))
         except OSError as exc:
             raise PermanentError(f"the sandbox cannot be started: {exc}") from exc
-        verdict = self._verdict(job, report)
+        verdict = self._verdict(job, in_own_lines(report, solution))
         if self._proof_key(problem) in _UNPROVED:
             verdict = verdict.model_copy(update={"details": {**verdict.details, "unproven": True}})
         if not retested:
@@ -263,6 +268,26 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[package] = ""
     return versions
+
+
+def in_own_lines(report: Report, solution: Solution) -> Report:
+    """A report whose failures name lines of the answer's own code, not of what was put in front of it."""
+    from dataclasses import replace
+
+    if not solution.added:
+        return report
+
+    def failure(found: Failure | None) -> Failure | None:
+        if found is None or found.line is None:
+            return found
+        line = solution.own_line(found.line)
+        return replace(found, line=line, source=found.source if line is not None else "")
+
+    def outcome(found: TestOutcome | None) -> TestOutcome | None:
+        return None if found is None else replace(found, failure=failure(found.failure))
+
+    visible = tuple(o for o in map(outcome, report.visible) if o is not None)
+    return replace(report, load=failure(report.load), hidden=outcome(report.hidden), visible=visible)
 
 
 def _complete(report: Report) -> tuple[TestOutcome, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reflexion import Document, Episode, Problem, ReflexionAgent
+from reflexion.checks import check_problems
 from reflexion.config import EpisodeParameters
 from reflexion.errors import ConfigurationError, MalformedReplyError, RequestRejectedError, ToolsRejectedError
 from reflexion.llm.base import ChatReply, ChatRequest
@@ -15,7 +16,7 @@ from reflexion.llm.openai import OpenAIChat
 from reflexion.llm.recording import RecordingLLM, ReplayLLM
 from reflexion.loop import Attempt
 from reflexion.prompt_budget import TokenBudget
-from reflexion.session import check_problems, tool_source
+from reflexion.session import tool_source
 from reflexion.steps import EpisodeOptions, Runtime, StepCall, perform
 from reflexion.strategies import Past
 from reflexion.testing import HttpReply, ScriptedEndpoint, ScriptedLLM
