@@ -22,7 +22,7 @@ from .judging import Interruption, compiled, run_units, run_visible
 from .link import Link
 from .mirrors import Mirrored
 from .surroundings import Surroundings
-from .values import keep_order, library
+from .values import as_object, keep_order, library
 
 __all__ = ["check"]
 
@@ -206,7 +206,7 @@ class CheckerLink(Link):
 
     def after_receiving(self, message: dict[str, Any]) -> None:
         self._surroundings.hear(message)
-        for name, node in _mapping(message.get("g")).items():
+        for name, node in as_object(message.get("g")).items():
             if name in self._wanted:
                 self.namespace[name] = self.decode(node)
 
@@ -228,14 +228,6 @@ def _steers_tests(cls: type) -> bool:
     )
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise DecodeError("not an object")
-    return cast("dict[str, Any]", value)
-
-
 def _failure(fields: dict[str, Any]) -> dict[str, Any]:
     line = fields.get("line")
     return {
@@ -253,9 +245,9 @@ def check(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     verdict: dict[str, Any] = {"load": None, "hidden": None, "visible": []}
     plan = job["plan"]
     try:
-        loaded = _mapping(channel.receive()).get("load")
+        loaded = as_object(channel.receive()).get("load")
         if loaded is not None:
-            return {**verdict, "load": {**_failure(_mapping(loaded)), "origin": "load"}}
+            return {**verdict, "load": {**_failure(as_object(loaded)), "origin": "load"}}
         if not plan["flags"].get("exact_classes"):
             keep_order()
         surroundings = Surroundings(plan["flags"])

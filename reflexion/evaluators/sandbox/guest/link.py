@@ -21,7 +21,7 @@ from .exceptions import decode_exception, encode_exception
 from .mirrors import Mirrored, Mirrors
 from .operations import OPERATIONS, make_subclass
 from .shared import CONTAINERS, SharedContainers, kind_of
-from .values import MAX_DEPTH, decode_plain, library, plain_encoders, rebuild, rebuildable
+from .values import MAX_DEPTH, as_object, decode_plain, library, plain_encoders, rebuild, rebuildable
 
 __all__ = ["Link"]
 
@@ -130,7 +130,7 @@ class Link:
         self.channel.send(message)
         while True:
             try:
-                answer = _mapping(self.channel.receive())
+                answer = as_object(self.channel.receive())
             except (ValueError, RecursionError) as exc:
                 raise DecodeError(f"{type(exc).__name__}: {exc}") from exc
             if "op" not in answer:
@@ -486,14 +486,6 @@ class _Raw:
 
     def __init__(self, node: list[Any]) -> None:
         self.node = node
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise DecodeError("not an object")
-    return cast("dict[str, Any]", value)
 
 
 _SINGLETONS = frozenset(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .classes import OPERATORS, TOLD, data_base, is_special, real_class
 from .errors import DecodeError
+from .operations import member_parts
 from .shared import kind_of
 
 if TYPE_CHECKING:
@@ -462,7 +463,7 @@ class Mirrors:
         sent.pop("__static_attributes__", None)
         members: dict[str, list[Any]] = {}
         for key, value in sent.items():
-            members[key] = _member(value)
+            members[key] = member_parts(value)
         number, description = self._link.ask("subclass", name, list(bases), members, options)
         local: dict[str, Any] = {
             "__slots__": (),
@@ -482,19 +483,6 @@ class Mirrors:
         self._numbers[id(made)] = number
         self._kept[number] = made
         return made
-
-
-def _member(value: Any) -> list[Any]:
-    """A member of a class body as what crosses: how it is bound, and its functions."""
-    if isinstance(value, staticmethod):
-        return ["static", cast("Any", value).__func__]
-    if isinstance(value, classmethod):
-        return ["class", cast("Any", value).__func__]
-    if isinstance(value, property):
-        return ["property", value.fget, value.fset, value.fdel]
-    if isinstance(value, types.FunctionType):
-        return ["method", value]
-    return ["value", value]
 
 
 def _awaited(self: Any) -> Generator[Any, Any, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from .classes import OPERATORS
 from .errors import Refused
 
-__all__ = ["OPERATIONS", "make_subclass"]
+__all__ = ["OPERATIONS", "make_subclass", "member_parts"]
 
 
 def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -116,3 +116,16 @@ def _bound(way: str, parts: list[Any]) -> Any:
             return property(*map(plain, parts))
         case _:
             return parts[0]
+
+
+def member_parts(value: Any) -> list[Any]:
+    """A member of a class body as what crosses: how it is bound, and its functions."""
+    if isinstance(value, staticmethod):
+        return ["static", cast("Any", value).__func__]
+    if isinstance(value, classmethod):
+        return ["class", cast("Any", value).__func__]
+    if isinstance(value, property):
+        return ["property", value.fget, value.fset, value.fdel]
+    if isinstance(value, types.FunctionType):
+        return ["method", value]
+    return ["value", value]

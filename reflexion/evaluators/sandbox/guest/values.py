@@ -14,7 +14,7 @@ import decimal
 import fractions
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from . import arrays
 from .errors import DecodeError
@@ -23,6 +23,7 @@ __all__ = [
     "EMPTY_CONTAINERS",
     "MAX_DEPTH",
     "OrderedSet",
+    "as_object",
     "decode_plain",
     "keep_order",
     "library",
@@ -175,6 +176,19 @@ def rebuildable(value: Any) -> tuple[str, str, tuple[Any, ...]] | None:
     if names is None or kind.__name__ not in names or getattr(sys.modules.get(module), kind.__name__, None) is not kind:
         return None
     return module, kind.__name__, _TAKEN_APART.get(kind.__name__, _by_text)(value)
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A part of a message that must be an object, or is left out.
+
+    Raises:
+        DecodeError: it is something else.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise DecodeError("not an object")
+    return cast("dict[str, Any]", value)
 
 
 def library(module: str, name: str) -> Any:
