@@ -104,6 +104,7 @@ def _name(spec: str) -> str:
 def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float, packages: tuple[str, ...]) -> Evaluator:
     name, colon, argument = spec.partition(":")
     name, argument = name.strip(), argument.strip()
+    _check_installed(packages)
     if name not in EVALUATORS:
         if colon and argument:
             from reflexion.evaluators.custom import load_function, wrap_callable
@@ -135,6 +136,16 @@ def _build(spec: str, judge: LLM | None, reveal: bool, timeout: float, packages:
 
         return PythonTests(spec, timeout=timeout, packages=packages, reveal_answers=reveal)
     return _BUILDERS[name](spec, argument, reveal, timeout)
+
+
+def _check_installed(packages: tuple[str, ...]) -> None:
+    if packages:
+        from reflexion.evaluators.sandbox.backends import package_files
+
+        try:
+            package_files(packages)
+        except OSError as exc:
+            raise ConfigurationError(f"--sandbox-packages: {exc}") from None
 
 
 _ASKING = ("judge", "generated")

@@ -70,6 +70,22 @@ def _start(host: socket.socket, plan: Plan) -> _Zygote | None:
     return _Zygote(host, plan, own)
 
 
+class _LetIn:
+    """Finds the packages that are let in, and no others that lie beside them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._path = list(plan.package_path)
+        self._names = {os.path.basename(file).partition(".")[0] for file in plan.package_files}  # noqa: PTH119
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """As the import system asks for it."""
+        from importlib.machinery import PathFinder
+
+        if path is not None or name.partition(".")[0] not in self._names:
+            return None
+        return PathFinder.find_spec(name, self._path, target)
+
+
 class _Zygote:
     def __init__(self, host: socket.socket, plan: Plan, own_namespace: int | None) -> None:
         self._host = host
@@ -81,7 +97,8 @@ class _Zygote:
         for name in _PRELOADED:
             with contextlib.suppress(ImportError):
                 __import__(name)
-        sys.path[:] = [*sys.path, *plan.package_path]
+        if plan.packages:
+            sys.meta_path.append(_LetIn(plan))
         for name in plan.packages:
             with contextlib.suppress(Exception):  # it will be missed where it is used
                 __import__(name)
