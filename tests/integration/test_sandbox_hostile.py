@@ -423,6 +423,42 @@ def test_a_dead_zygote_is_replaced(sandbox: Sandbox) -> None:
     assert solved(report)
 
 
+def test_all_zygotes_dead_at_once_are_replaced(sandbox: Sandbox) -> None:
+    several = Sandbox(LIMITS, backend=sandbox.choose(), size=2)
+    before = {p.pid for p in psutil.Process().children()}
+    slow = Job(
+        code="import time\ndef f(x):\n    time.sleep(0.5)\n    return x + 1\n", tests=HONEST.tests, entry_point="f"
+    )
+    try:
+        threads = [threading.Thread(target=several.run_blocking, args=(slow,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        mine = [p for p in psutil.Process().children() if p.pid not in before]
+        assert len(mine) == 2
+        for process in mine:
+            process.kill()
+        assert solved(several.run_blocking(HONEST))
+    finally:
+        several.close()
+
+
+def test_a_zygote_outlives_the_thread_that_needed_it_first(sandbox: Sandbox) -> None:
+    other = Sandbox(LIMITS, backend=sandbox.choose(), size=1)
+    before = {p.pid for p in psutil.Process().children()}
+    try:
+        thread = threading.Thread(target=other.run_blocking, args=(HONEST,))
+        thread.start()
+        thread.join()
+        started = {p.pid for p in psutil.Process().children()} - before
+        assert solved(other.run_blocking(HONEST)) and started
+        # Where a process ends with the thread that started it, it would be another one by now.
+        assert {p.pid for p in psutil.Process().children()} - before == started
+    finally:
+        other.close()
+
+
 async def test_closing_leaves_nothing_behind(sandbox: Sandbox) -> None:
     before = {p.pid for p in psutil.Process().children(recursive=True)}
     other = Sandbox(LIMITS, backend=sandbox.choose(), size=2)

@@ -68,6 +68,7 @@ class Sandbox:
         self._free: list[_Zygote] = []
         self._slots = list(range(self._size))[::-1]
         self._executor: ThreadPoolExecutor | None = None
+        self._starter: ThreadPoolExecutor | None = None
         self._closed = False
         self._turns = _Turns()
         atexit.register(_close, weakref.ref(self))
@@ -123,7 +124,7 @@ class Sandbox:
 
     def _try(self, backend: Backend) -> tuple[_Zygote, dict[str, Any]]:
         """Start a zygote and give it a first job; also which layers held."""
-        zygote = _Zygote(backend, self._limits, self._packages, slot=self._slots[-1])
+        zygote = self._start(backend, self._slots[-1])
         try:
             answer = zygote.run(_PROBE, 10.0)
             if not (answer.get("hidden") or {}).get("passed"):
@@ -172,8 +173,11 @@ class Sandbox:
         with self._lock:
             free += self._free
             self._free = []
+            starter, self._starter = self._starter, None
         for zygote in free:
             zygote.close()
+        if starter is not None:
+            starter.shutdown(wait=True)
 
     def _threads(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -186,7 +190,7 @@ class Sandbox:
     def _attempt(self, job: Job, wall: float) -> Report:
         """One evaluation; a dead zygote is replaced once."""
         for last in (False, True):
-            zygote = self._take()
+            zygote = self._take(fresh=last)
             try:
                 answer = zygote.run(job, wall)
             except SandboxError:
@@ -202,13 +206,22 @@ class Sandbox:
             return _report(answer, wall)
         raise AssertionError("unreachable")
 
-    def _take(self) -> _Zygote:
+    def _take(self, *, fresh: bool) -> _Zygote:
+        """A zygote that is free; `fresh` starts one, since what killed one may have killed all that wait."""
         backend = self.choose()
         with self._lock:
-            if self._free:
+            if self._free and not fresh:
                 return self._free.pop()
             slot = self._slots.pop() if self._slots else self._size
-        return _Zygote(backend, self._limits, self._packages, slot=slot)
+        return self._start(backend, slot)
+
+    def _start(self, backend: Backend, slot: int) -> _Zygote:
+        """Start a zygote from a thread that lives as long as the sandbox: it ends with the thread that started it."""
+        with self._lock:
+            if self._starter is None:
+                self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox-start")
+            starter = self._starter
+        return starter.submit(_Zygote, backend, self._limits, self._packages, slot).result()
 
     def _discard(self, zygote: _Zygote) -> None:
         zygote.close()
