@@ -28,14 +28,14 @@ from reflexion.errors import (
 )
 from reflexion.keys import digest
 from reflexion.llm.backoff import retry_after_failure
-from reflexion.llm.base import ChatReply, ChatRequest
+from reflexion.llm.base import ChatReply, ChatRequest, Role
 from reflexion.llm.batch_state import BatchJob, BatchState
-from reflexion.llm.classify import classify, redact, told_error
+from reflexion.llm.classify import classify, redact, reply_error
+from reflexion.llm.connections import HttpReply
 from reflexion.llm.dialect import Dialect
 from reflexion.llm.extras import NO_EXTRAS, Extras
 from reflexion.llm.pool import OPENAI_URL, Endpoint, answered, note_answer
 from reflexion.llm.prices import Pricer, price_list
-from reflexion.llm.told import read_told
 from reflexion.llm.wire import cut_reply, encode_request, parse_reply, plain_usage
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ _MARK = "reflexion_job"
 
 
 class _Queued:
-    def __init__(self, key: str, body: Mapping[str, Any]) -> None:
+    def __init__(self, key: str, body: Mapping[str, Any], role: Role) -> None:
         self.key = key
+        self.role: Role = role
         self.line = orjson.dumps({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body})
         self.answer: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
         self.submissions = 0
@@ -85,7 +86,7 @@ class BatchApiLLM:
         max_submissions: jobs one request may be part of, where jobs expire or fail it for the moment.
         call_timeout: seconds one administrative call (upload, look) may take with its retries.
         max_attempts: attempts of one administrative call.
-        extras: what is sent along with every request; part of the identity.
+        extras: sent along with every request.
 
     Raises:
         ConfigurationError: the URL or the key is unusable.
@@ -168,7 +169,7 @@ class BatchApiLLM:
         key = digest([self.identity, body, request.salt])[:48]
         queued = self._pending.get(key)
         if queued is None:
-            queued = self._pending[key] = _Queued(key, body)
+            queued = self._pending[key] = _Queued(key, body, request.role)
             if key in self._found:
                 self._take(queued, self._found.pop(key))
             elif not any(key in job.keys and not job.collected for job in self._state.jobs.values()):
@@ -414,23 +415,20 @@ class BatchApiLLM:
 
     def _reply(self, queued: _Queued, line: Mapping[str, Any]) -> ChatReply:
         response = line.get("response") or {}
-        body = response.get("body") or {}
-        status = response.get("status_code")
+        status, body = response.get("status_code"), response.get("body") or {}
         if line.get("error") or status != 200:
             error = line.get("error") or body.get("error") or {}
             if error.get("code") == "batch_expired":
                 raise CallTimeoutError(f"{self._where}: the batch job expired before this request's turn")
-            told = read_told(error)
-            shown = redact(told.message, *self._endpoint.secrets)
-            raise told_error(int(status or 500), told, {}, where=self._where, model=self._model, shown=shown)
+            answer = HttpReply(int(status or 500), {}, orjson.dumps(error))
+            raise reply_error(answer, self._where, self._model, self._endpoint.secrets)
         parsed = parse_reply(orjson.dumps(body), "application/json", self._where)
         usage = plain_usage(parsed.tokens)
-        pricer = self._pricer
-        if parsed.tokens is not None and pricer is not None:
+        if parsed.tokens is not None and (pricer := self._pricer) is not None:
             # Batch jobs are charged at half the price.
             usage = usage.model_copy(update={"cost_usd": pricer(parsed.tokens) / 2})
         if parsed.cut:
-            raise cut_reply(parsed, self._where, None, usage)
+            raise cut_reply(parsed, self._where, queued.role, None, usage)
         return ChatReply(
             text=parsed.text,
             thought=parsed.thought,

@@ -38,7 +38,7 @@ _MODEL = re.compile(
 _KEY = re.compile(
     r"(?:api|access|secret|auth)_?key|(?:invalid|wrong|expired|revoked|missing|bad)_(?:key|credential)|key_(?:invalid|"
     r"expired|revoked|missing|disabled)|authenticat|unauthori[sz]ed|authorization|credential|permission_denied|"
-    r"access_denied|(?:access|auth|bearer)_token|token_(?:expired|invalid|revoked)|(?<![a-z])forbidden"
+    r"access_denied|(?:access|auth|bearer)_token|token_(?:expired|invalid|revoked)"
 )
 _MONEY = re.compile(
     r"billing|balance(?!r)|payment|credits?(?![a-z])|insufficient_(?:quota|fund|user_quota)|funds|arrear|overdue|prepaid|"
@@ -80,7 +80,7 @@ def told_error(  # noqa: PLR0911 - one return for each class of error
         model: the model asked for.
         shown: the endpoint's own words, without secrets.
     """
-    words = f": {shown}" if shown else ""
+    words = f": {shown.rstrip('. ')}" if shown else ""
     wait = _wait(told, headers, words=status == 429)
     if told.coded(_REFUSED):
         return RefusalError(f"{where} refused the request{words}")
@@ -92,7 +92,7 @@ def told_error(  # noqa: PLR0911 - one return for each class of error
         )
     if status == 429:
         if _too_large(told) and _wait(told, headers, words=True, counters=False) is None:
-            return _rejected(f"{where}: no waiting makes room for this request (status 429{words})", told)
+            return RequestRejectedError(f"{where}: no waiting makes room for this request (status 429{words})")
         return _retried(RateLimitError(f"{where} answered 429{words}", retry_after=wait), headers)
     if status == 404 or told.coded(_MODEL) or {"model", "body_model"} & {*told.parameters}:
         return ModelNotFoundError(

@@ -14,7 +14,7 @@ from typing import Any
 
 from reflexion.errors import ContextWindowError, RequestRejectedError, ToolsRejectedError
 from reflexion.llm.told import Told
-from reflexion.prompt_budget import TokenCounter
+from reflexion.prompt_budget import TokenCounter, Window
 
 __all__ = ["LEAST_ROOM", "ROOM_MOST", "Dialect", "adapt", "foreign_names", "reshape"]
 
@@ -113,9 +113,11 @@ class Dialect:
         self.in_vain = 0 if helped else self.in_vain + 1
 
     @property
-    def prompt_window(self) -> int | None:
-        """Tokens a prompt may have, so that a reply fits beside it; None: nothing is known."""
-        return None if self.window is None else max(64, self.window * 3 // 4 - self.overhead)
+    def learned_window(self) -> Window | None:
+        """What a prompt may have, so that a reply fits beside it; None: nothing is known."""
+        if self.window is None:
+            return None
+        return Window(max(64, self.window * 3 // 4 - self.overhead), self.counter)
 
 
 # -- requests ------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ from reflexion.llm.wire import (
     plain_usage,
     request_characters,
 )
+from reflexion.prompt_budget import Window
 from reflexion.types import Usage
 
 __all__ = ["OpenAIChat"]
@@ -223,7 +224,7 @@ class OpenAIChat:
         sent = self._dialect.reply_limit(asked, request_characters(request))
         room = self._dialect.more_room(sent) if sent else None
         if room is None or asked is None:
-            raise cut_reply(cut, self._where, sent, plain_usage(cut.tokens))
+            raise cut_reply(cut, self._where, request.role, sent, plain_usage(cut.tokens))
         log.info("%s used up %d tokens before an answer; asked again with %d", self._model, sent, room)
         progress.usage += self._usage(cut.tokens)
         progress.retried.append(ReplyCutError.__name__)
@@ -231,7 +232,7 @@ class OpenAIChat:
         parsed = await self._with_retries(request, progress)
         self._dialect.note_room(room - asked, helped=not parsed.cut)
         if parsed.cut:
-            raise cut_reply(parsed, self._where, room, plain_usage(parsed.tokens))
+            raise cut_reply(parsed, self._where, request.role, room, plain_usage(parsed.tokens))
         return parsed
 
     @property
@@ -245,9 +246,9 @@ class OpenAIChat:
         return None if self._dialect.tools else False
 
     @property
-    def prompt_window(self) -> int | None:
-        """Tokens a prompt may have, once the endpoint told its context window."""
-        return self._dialect.prompt_window
+    def learned_window(self) -> Window | None:
+        """What a prompt may have, once the endpoint told its context window."""
+        return self._dialect.learned_window
 
     @cached_property
     def _pricer(self) -> Pricer | None:

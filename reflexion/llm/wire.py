@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import orjson
 
 from reflexion.errors import EndpointError, MalformedReplyError, RefusalError, ReplyCutError
-from reflexion.llm.base import ChatRequest, Message
+from reflexion.llm.base import ChatRequest, Message, Role
 from reflexion.llm.dialect import Dialect, reshape
 from reflexion.llm.told import Told, read_told
 from reflexion.thought import split_thought
@@ -214,7 +214,7 @@ def _load(content: bytes) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         pass
-    text = content.decode("utf-8-sig", errors="replace").strip()
+    text = content.decode("utf-8-sig", errors="ignore").strip()
     try:
         return json.loads(text, strict=False)
     except RecursionError:
@@ -222,13 +222,13 @@ def _load(content: bytes) -> Any:
 
 
 def _clean(text: str) -> str:
-    """A text that can be encoded: half a character becomes a replacement mark."""
+    """A text that can be encoded: half a character is left out, as a byte that belongs to none is."""
     if text.isascii():
         return text
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
     return text
 
 
@@ -317,6 +317,7 @@ _ENDED = frozenset(
         "success", "",
     }
 )  # fmt: skip
+_FRAME = frozenset({"id", "object", "created", "model", "usage", "choices", "system_fingerprint", "service_tier"})
 _REFUSED = re.compile(r"content_?filter|refus|safety|moderat|prohibit|blocklist|sensitive|recitation|policy")
 
 
@@ -381,7 +382,8 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
     if failure:
         raise _failed(f"{where} answered 200 with an error", failure, tokens)
     if not choice:
-        raise _failed(f"{where} answered with no choices", None, tokens)
+        told = {name: value for name, value in body.items() if name not in _FRAME}
+        raise _failed(f"{where} answered with no choices", told, tokens)
     told = choice.get("finish_reason")
     finish = told if isinstance(told, str) else None
     kind = finish if finish in ("stop", "length", "tool_calls") else re.sub(r"[\s\-]+", "_", finish or "").lower()
@@ -402,6 +404,8 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
     split = split_thought(_clean(text or ""))
     thoughts = (inner, _thought_of(message), split.thought) if len(message) > 2 or inner or split.thought else ()
     thought = _clean("\n".join(t for t in thoughts if t))
+    if tokens is not None and tokens.completion == 0 and not (text or thought or tool_calls):
+        raise _failed(f"{where} answered with nothing at all", None, tokens)
     if not tool_calls and finish != "length" and not split.answer.strip() and (text is None or thought):
         what = "a thought and no answer to it" if thought else "a message without content"
         raise MalformedReplyError(f"{where} answered with {what}", usage=plain_usage(tokens), thought=thought)
@@ -411,11 +415,18 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
     )
 
 
-def cut_reply(parsed: ParsedReply, where: str, limit: int | None, usage: Usage) -> ReplyCutError:
-    """The error for a reply whose limit was used up before an answer began."""
+_OPTIONS: dict[Role, str] = {
+    "actor": "--max-completion-tokens",
+    "reflector": "--reflection-max-tokens",
+    "judge": "--judge-max-tokens or --tests-max-tokens",
+}
+
+
+def cut_reply(parsed: ParsedReply, where: str, role: Role, limit: int | None, usage: Usage) -> ReplyCutError:
+    """The error for a reply whose limit was used up before an answer began; names the option to raise."""
     of = f" of {limit} tokens" if limit is not None else ""
     return ReplyCutError(
-        f"{where}: the reply's limit{of} was used up before an answer began; raise the tokens of one reply",
+        f"{where}: the reply's limit{of} was used up before an answer began; raise {_OPTIONS[role]}",
         usage=usage,
         thought=parsed.thought,
     )
