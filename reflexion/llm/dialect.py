@@ -31,9 +31,15 @@ _IN_VAIN = 2
 
 
 class Dialect:
-    """What one endpoint and model accept. For all requests of a process."""
+    """What one endpoint and model accept. For all requests of a process.
 
-    def __init__(self, *, tokens_field: str = "max_tokens") -> None:
+    Args:
+        name: of both, for messages.
+        tokens_field: what the limit of a reply is called to begin with.
+    """
+
+    def __init__(self, name: str = "the model", *, tokens_field: str = "max_tokens") -> None:
+        self.name = name
         self.tokens_field = tokens_field
         self.structured = True
         """Whether `response_format` with a JSON schema is accepted."""
@@ -255,7 +261,7 @@ def _fit(dialect: Dialect, body: Mapping[str, Any], error: RequestRejectedError,
         dialect.overhead += window // 8
     if window - dialect.estimate(characters) < LEAST_ROOM:
         raise ContextWindowError(str(error), window) from None
-    log.info("the context window is %d tokens; prompts and replies follow it", window)
+    log.info("%s: the context window is %d tokens; prompts and replies follow it", dialect.name, window)
     return sent > 0 or not first
 
 
@@ -290,7 +296,7 @@ def _limit(dialect: Dialect, body: Mapping[str, Any], told: Told, focus: Told, t
         return True
     if _once("limit", tried):
         dialect.dropped |= {"max_tokens", "max_completion_tokens"}
-        log.warning("the model does not let replies be limited; they are as long as it makes them")
+        log.warning("%s does not let replies be limited; they are as long as it makes them", dialect.name)
         return True
     return False
 
@@ -322,7 +328,7 @@ def _structure(dialect: Dialect, body: Mapping[str, Any], focus: Told, tried: se
         return True
     if focus.names(_FORMAT) and _once("response_format", tried):
         dialect.structured = False
-        log.info("the endpoint has no response_format; structures are asked for in words")
+        log.info("%s has no response_format; structures are asked for in words", dialect.name)
         return True
     return False
 
@@ -332,7 +338,7 @@ def _drop(dialect: Dialect, body: Mapping[str, Any], focus: Told, tried: set[str
         quoted = "['\"`]n['\"`]" if name == "n" else re.escape(name)
         if name in body and name not in asked and focus.names(quoted) and _once(name, tried):
             dialect.dropped |= {name}
-            log.warning("the endpoint does not let %s be set for this model; its own default is used", name)
+            log.warning("%s does not let %s be set; its own default is used", dialect.name, name)
             return True
     return False
 
@@ -345,7 +351,7 @@ def _tools(
         return True
     if "tools" in body and focus.names(_TOOLS):
         dialect.tools = False
-        log.warning("the model does not accept tools (%s)", error)
+        log.warning("%s does not accept tools (%s)", dialect.name, error)
         raise ToolsRejectedError(str(error)) from None
     return False
 
@@ -365,6 +371,6 @@ def _roles(dialect: Dialect, body: Mapping[str, Any], focus: Told, tried: set[st
                 dialect.system = False
             else:
                 dialect.same_role = False
-            log.info("the model's messages are reshaped: %s", step)
+            log.info("%s: messages are reshaped (%s)", dialect.name, step)
             return True
     return False

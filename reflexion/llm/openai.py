@@ -141,7 +141,9 @@ class OpenAIChat:
         self._price, self._gate = price, gate
         self._identity = (identity or {"model": model, **self._endpoint.identity}) | extras.identity
         tokens_field = "max_completion_tokens" if self._where == OPENAI_URL else "max_tokens"
-        self._dialect = _dialects.setdefault((self._where, model), Dialect(tokens_field=tokens_field))
+        self._dialect = _dialects.setdefault(
+            (self._where, model), Dialect(f"{model} at {self._where}", tokens_field=tokens_field)
+        )
         self._scout = Scout() if scout else None
         self._given_up: tuple[float, ReflexionError] | None = None
         """When the endpoint refused every call, and why."""

@@ -76,7 +76,7 @@ class Told:
     @cached_property
     def text(self) -> str:
         """Everything in words, in lower case, words joined by underscores: for looking names up."""
-        return snake(" ; ".join(self.raw))[:_MOST_TEXT]
+        return snake(" ; ".join(self.raw or [self.message]))[:_MOST_TEXT]
 
     def names(self, pattern: str) -> bool:
         """Whether a name stands in it as a whole, in a field or in the text."""
@@ -90,7 +90,8 @@ class Told:
     @cached_property
     def amounts(self) -> tuple[Amount, ...]:
         """Its numbers, each with what it is."""
-        return tuple(_amounts(". ".join([*self.raw, *self.numbers])[:_MOST_TEXT]))
+        text = ". ".join([*self.raw, *self.numbers])[:_MOST_TEXT]
+        return tuple(_amounts(_NAME.sub(lambda m: m[0].replace("_", " "), text)))
 
     def limits(self) -> list[int]:
         """The limits it tells, in order."""
@@ -117,7 +118,6 @@ def read_told(body: Any) -> Told:
     _walk(body, "", told, 0)
     if not told.message and isinstance(body, Mapping | list) and body:
         told.message = orjson.dumps(body, default=str).decode()[:400]
-        told.raw.append(told.message)
     return told
 
 
@@ -279,6 +279,8 @@ def _used_up(remaining: str | None) -> bool:
 
 # -- numbers -------------------------------------------------------------------------------------------
 
+_NAME = re.compile(r"\b(?!max)[a-z]+(?:_[a-z]+)+", re.IGNORECASE)
+"""A name whose words tell what a number beside it is; that of a limit which was sent tells nothing."""
 _FIGURE = re.compile(r"(?<![\w.\-/])(\d{1,3}(?:[,_]\d{3})+|\d+)(k?)(?![\w.]*\w)", re.IGNORECASE)
 _STRONG = re.compile(
     r"\b(?:max|maximum|limit\w*|ceiling|cap|at most|up to|no more than|exceed\w*|than|over|allow\w*|only|capacity|"
@@ -287,6 +289,8 @@ _STRONG = re.compile(
 )
 _STRONG_AFTER = re.compile(r"\b(?:max|maximum|limit\w*|ceiling|cap|allow\w*|available|permitted)\b", re.IGNORECASE)
 """Of the words behind a number: a comparison there belongs to the next one."""
+_TRAILING = re.compile(r"(?:\W*\w+){0,4}\W+(?:at most|max|maximum|allowed|permitted|at a time)\W*", re.IGNORECASE)
+"""What ends a clause whose number is a limit."""
 _LIMIT = re.compile(
     r"\b(?:context|ctx|window|supports?|supported|sizes?|holds?|budget|bound)\b",
     re.IGNORECASE,
@@ -314,7 +318,8 @@ def _amounts(text: str) -> Iterator[Amount]:
         clause = before[cuts[-1] :] if cuts else before
         rest = _CLAUSE.split(after, maxsplit=1)[0].partition("(")[0].replace(">", " ").replace("<", " ")
         value = int(re.sub(r"[,_]", "", match[1])) * (1000 if match[2] else 1)
-        kind = _kind(clause, _STRONG) or _kind(rest, _STRONG_AFTER) or _kind(before, _STRONG) or "none"
+        trailing = "limit" if _TRAILING.fullmatch(rest) else None
+        kind = trailing or _kind(clause, _STRONG) or _kind(rest, _STRONG_AFTER) or _kind(before, _STRONG) or "none"
         spent = bool(_SPENT.search(clause) or _SPENT.search(rest) or _COUNTED.match(after))
         yield Amount(value, kind, spent)
 

@@ -10,6 +10,7 @@ from reflexion.types import Episode, Frozen, StepName
 __all__ = ["ReplyCounter", "ReplyCounts"]
 
 _CUT = ReplyCutError.__name__
+_STEPS: tuple[StepName, ...] = ("trial", "reflect", "evaluate")
 _OPTIONS: dict[StepName, str] = {
     "trial": "--max-completion-tokens",
     "reflect": "--reflection-max-tokens",
@@ -36,11 +37,11 @@ class ReplyCounts(Frozen):
         out: list[tuple[str, str]] = []
         used_up = sum(self.asked_again.values()) + sum(self.cut.values())
         if used_up:
-            steps = sorted({*self.asked_again, *self.cut}, key=list(_NAMES).index)
+            steps = [s for s in _STEPS if s in self.asked_again or s in self.cut]
             where = ", ".join(f"{_NAMES[s]} {self.asked_again.get(s, 0) + self.cut.get(s, 0)}" for s in steps)
             left = sum(self.cut.values())
             got = "all were answered with more room" if not left else f"{left} stayed without an answer"
-            options = ", ".join(_OPTIONS[s] for s in (sorted(self.cut, key=list(_NAMES).index) or steps))
+            options = ", ".join(_OPTIONS[s] for s in steps if s in self.cut or not self.cut)
             many = "1 reply" if used_up == 1 else f"{used_up} replies"
             out.append(("Reasoning", f"used up {many} ({where}); {got}; raise {options}"))
         if self.empty_reflections:
