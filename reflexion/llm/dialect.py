@@ -170,6 +170,7 @@ _ROLE = rf"(?:{_SYSTEM}|roles?|alternat\w*|consecutive)"
 _WINDOW = re.compile(r"(?<![a-z])(?:context|ctx|window|prompt|inputs?|messages|sequence|conversation)(?![a-z])")
 _LENGTH = re.compile(r"(?<![a-z])(?:tokens?|context|ctx|window|too_long|longer|length|truncat\w*|fit)(?![a-z])")
 _LENGTH_CODE = re.compile(r"context|too_long|too_large|window|length|overflow|token")
+_WINDOW_CODE = re.compile(r"context|window")
 _IDENTIFIER = re.compile(r"(?<![\w/.-])(?:\w+\.)*([a-z][a-z0-9]*(?:_[a-z0-9]+|[A-Z][a-z0-9]+)+)(?![\w/(-])")
 _NAMES: tuple[str, ...] = ("temperature", "top_p", "seed", "reasoning_effort", "stop", "n", "stream_options")
 
@@ -242,9 +243,10 @@ def _fit(dialect: Dialect, body: Mapping[str, Any], error: RequestRejectedError,
     """Take over a context window the refusal tells."""
     sent = body.get(dialect.tokens_field) or 0
     limits = [v for v in told.limits() if v >= 64 and v != sent]
-    if not limits or not (_LENGTH.search(told.text) or told.coded(_LENGTH_CODE)):
+    if not limits or not (_LENGTH.search(told.text) or told.coded(_LENGTH_CODE) or _exceeds(told, limits[0], sent)):
         return False
-    if told.names(_TOKENS) and not (_WINDOW.search(told.text) or told.coded(re.compile("context|window"))):
+    about_prompts = _WINDOW.search(told.text) or told.coded(_WINDOW_CODE)
+    if not about_prompts and (told.names(_TOKENS) or limits[0] < sent):
         return False  # a cap on replies
     window, characters = limits[0], characters_of(body)
     prompt = _counted([v for v in told.asked() if v != sent], sent, dialect.estimate(characters))
@@ -265,6 +267,11 @@ def _fit(dialect: Dialect, body: Mapping[str, Any], error: RequestRejectedError,
     return sent > 0 or not first
 
 
+def _exceeds(told: Told, limit: int, sent: int) -> bool:
+    """Whether it sets what was asked for, the reply's limit among it, against a limit."""
+    return any(a.value == sent or (a.kind == "asked" and a.value > limit) for a in told.amounts)
+
+
 def _counted(told: list[int], sent: int, estimate: int) -> int | None:
     """The prompt's tokens among the numbers of a refusal."""
     if not told:
@@ -278,27 +285,30 @@ def _counted(told: list[int], sent: int, estimate: int) -> int | None:
 
 
 def _limit(dialect: Dialect, body: Mapping[str, Any], told: Told, focus: Told, tried: set[str]) -> bool:
-    field = dialect.tokens_field
-    if field not in body or not focus.names(_TOKENS):
+    sent = body.get(dialect.tokens_field)
+    if sent is None:
         return False
-    sent = body[field]
-    other = "max_tokens" if field == "max_completion_tokens" else "max_completion_tokens"
+    set_against = sent in {a.value for a in told.amounts} and any(v < sent for v in told.limits())
+    return (set_against or focus.names(_TOKENS)) and _other_limit(dialect, sent, told, tried)
+
+
+def _other_limit(dialect: Dialect, sent: int, told: Told, tried: set[str]) -> bool:
+    """Another size of the limit, else another name for it, else none."""
+    other = "max_tokens" if dialect.tokens_field == "max_completion_tokens" else "max_completion_tokens"
     below = [a.value for a in told.amounts if 1 < a.value < sent and (a.kind == "limit" or _bounds(told, a.kind))]
+    above = [a.value for a in told.amounts if a.value > sent]
     if below and not told.names(other) and _once("cap", tried):
         dialect.cap = max(below)
-        return True
-    above = [a.value for a in told.amounts if a.value > sent]
-    if above and re.search(r"least|min|low|small", told.text) and _once("floor", tried):
+    elif above and re.search(r"least|min|low|small", told.text) and _once("floor", tried):
         dialect.floor = min(above)
-        return True
-    if _once("limit's name", tried):
+    elif _once("limit's name", tried):
         dialect.tokens_field = other
-        return True
-    if _once("limit", tried):
+    elif _once("limit", tried):
         dialect.dropped |= {"max_tokens", "max_completion_tokens"}
         log.warning("%s does not let replies be limited; they are as long as it makes them", dialect.name)
-        return True
-    return False
+    else:
+        return False
+    return True
 
 
 def _bounds(told: Told, kind: str) -> bool:

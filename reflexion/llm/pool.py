@@ -228,15 +228,22 @@ class Endpoint:
         # Keep as many connections alive as the limiter may use: each new one costs a handshake.
         limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=None, max_keepalive_connections=1000)
         parts = urlsplit(self._url)
-        headers: dict[str, Any] = {"api-key": self.key, "Authorization": openai.Omit()} if self._keyed else {}
         return openai.AsyncOpenAI(
             base_url=parts._replace(path=_base_path(parts.path), query="", fragment="").geturl(),
             api_key=self.key,
             default_query=dict(parse_qsl(self._query, keep_blank_values=True)),
-            default_headers=headers | self._extra,
+            default_headers={**({"api-key": self.key} if self._keyed else {}), **self._extra},
             max_retries=0,
             timeout=None,  # callers time each attempt as a whole, which per-read timeouts do not
             http_client=openai.DefaultAsyncHttpxClient(
-                limits=limits, timeout=None, transport=sharded_transport(limits)
+                limits=limits,
+                timeout=None,
+                transport=sharded_transport(limits),
+                event_hooks={"request": [_without_bearer]} if self._keyed else {},
             ),
         )
+
+
+async def _without_bearer(request: Any) -> None:
+    """Take the SDK's own header off a request whose endpoint has the key in another one."""
+    request.headers.pop("Authorization", None)

@@ -58,6 +58,7 @@ LIMITS: list[tuple[Any, str | None, int | None]] = [
     ((422, {"detail": [{"loc": ["body", "max_tokens"], "msg": "unexpected"}]}), "max_completion_tokens", 512),
     (refused(400, "max tokens: at most 200 may be wished for, 512 were"), "max_tokens", 200),
     (refused(400, "Range of max_tokens should be [1, 256]"), "max_tokens", 256),
+    (refused(400, "an answer of 512 was wished for, the ceiling is 300"), "max_tokens", 300),
     ((400, {"error": {"message": "maxTokens 512 > 128, the most this size allows"}}), "max_tokens", 128),
 ]
 
@@ -250,6 +251,7 @@ WINDOWS = [
     "{sum} tokens requested, {window} allowed. Shorten the input.",
     "The conversation does not fit into n_ctx={window}",
     "Zu lang: context window {window}",
+    "{prompt} pieces of yours and {reply} for the answer are more than the {window} there is place for",
 ]
 
 
