@@ -37,11 +37,13 @@ class ReplyCounts(Frozen):
         out: list[tuple[str, str]] = []
         used_up = sum(self.asked_again.values()) + sum(self.cut.values())
         if used_up:
-            steps = [s for s in _STEPS if s in self.asked_again or s in self.cut]
-            where = ", ".join(f"{_NAMES[s]} {self.asked_again.get(s, 0) + self.cut.get(s, 0)}" for s in steps)
+            counts: list[tuple[StepName, int]] = [
+                (step, self.asked_again.get(step, 0) + self.cut.get(step, 0)) for step in _STEPS
+            ]
+            where = ", ".join(f"{_NAMES[step]} {count}" for step, count in counts if count)
             left = sum(self.cut.values())
             got = "all were answered with more room" if not left else f"{left} stayed without an answer"
-            options = ", ".join(_OPTIONS[s] for s in steps if s in self.cut or not self.cut)
+            options = ", ".join(_OPTIONS[step] for step in _STEPS if (self.cut or self.asked_again).get(step))
             many = "1 reply" if used_up == 1 else f"{used_up} replies"
             out.append(("Reasoning", f"used up {many} ({where}); {got}; raise {options}"))
         if self.empty_reflections:
