@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -65,6 +65,9 @@ class _Raw(NamedTuple):
     headers: dict[str, str]
 
 
+_NOTHING = Usage()
+
+
 class _Progress:
     """What one call has done so far. Time spent waiting for a slot is not the endpoint's."""
 
@@ -74,7 +77,7 @@ class _Progress:
         self.queued = 0.0
         self.attempts = 0
         self.retried: list[str] = []
-        self.usage = Usage()
+        self.usage = _NOTHING
         """What requests before the last one cost."""
         self.tried: set[str] = set()
         """What was changed in the request, as the endpoint wants it."""
@@ -224,7 +227,8 @@ class OpenAIChat:
         """
         asked = request.sampling.max_tokens
         sent = self._dialect.reply_limit(asked, request_characters(request))
-        room = self._dialect.more_room(sent) if sent else None
+        limited = sent is not None and self._dialect.tokens_field not in self._dialect.dropped
+        room = self._dialect.more_room(sent) if sent is not None and limited else None
         if room is None or asked is None:
             raise cut_reply(cut, self._where, request.role, sent, plain_usage(cut.tokens))
         log.info("%s used up %d tokens before an answer; asked again with %d", self._model, sent, room)
@@ -259,7 +263,8 @@ class OpenAIChat:
         return free if price is None and is_loopback(self._where) else price
 
     def _usage(self, tokens: Tokens | None) -> Usage:
-        return self._of(plain_usage(tokens))
+        price = self._pricer
+        return plain_usage(tokens, None if tokens is None or price is None else price(tokens))
 
     def _of(self, usage: Usage | None) -> Usage:
         """A usage without a price, with it."""
@@ -350,43 +355,42 @@ class OpenAIChat:
         return parsed
 
     async def _send(self, body: dict[str, Any], progress: _Progress) -> _Raw:
-        async with self._slot(progress) as slot:
-            if self._given_up is not None and progress.began < self._given_up[0]:
-                # Whoever waited while the endpoint refused every call need not hear it again.
-                slot.outcome = "cancelled"
-                raise type(self._given_up[1])(str(self._given_up[1])) from None
-            progress.attempts += 1
-            try:
-                async with asyncio.timeout(min(self._attempt_timeout, max(progress.left, 0.001))):
-                    return await self._post(body)
-            except TimeoutError:
-                slot.outcome = "failed"
-                raise CallTimeoutError(
-                    f"{self._where} gave no answer within {self._attempt_timeout:g} s (attempt timeout)"
-                ) from None
-            except RateLimitError as error:
-                slot.outcome, slot.retry_after = "rate_limited", error.retry_after
-                raise
-            except RetryableError:
-                slot.outcome = "failed"
-                raise
-            except asyncio.CancelledError:
-                slot.outcome = "cancelled"
-                raise
-
-    @asynccontextmanager
-    async def _slot(self, progress: _Progress) -> AsyncGenerator[_Slot]:
-        limiter = self.limiter
-        asked = time.monotonic()
+        """One request, within the limit of requests under way, which learns how it ended."""
+        limiter, asked = self.limiter, time.monotonic()
         await limiter.acquire()
         slot = _Slot()
         try:
-            async with self._gate() if self._gate is not None else nullcontext():
-                slot.started = time.monotonic()
-                progress.queued += slot.started - asked
-                yield slot
+            if self._gate is None:
+                return await self._timed(body, progress, slot, asked)
+            async with self._gate():
+                return await self._timed(body, progress, slot, asked)
+        except RateLimitError as error:
+            slot.outcome, slot.retry_after = "rate_limited", error.retry_after
+            raise
+        except RetryableError:
+            slot.outcome = "failed"
+            raise
+        except asyncio.CancelledError:
+            slot.outcome = "cancelled"
+            raise
         finally:
             limiter.release(slot.outcome, slot.started or asked, slot.retry_after)
+
+    async def _timed(self, body: dict[str, Any], progress: _Progress, slot: _Slot, asked: float) -> _Raw:
+        slot.started = time.monotonic()
+        progress.queued += slot.started - asked
+        if self._given_up is not None and progress.began < self._given_up[0]:
+            # Whoever waited while the endpoint refused every call need not hear it again.
+            slot.outcome = "cancelled"
+            raise type(self._given_up[1])(str(self._given_up[1])) from None
+        progress.attempts += 1
+        try:
+            async with asyncio.timeout(min(self._attempt_timeout, max(progress.left, 0.001))):
+                return await self._post(body)
+        except TimeoutError:
+            raise CallTimeoutError(
+                f"{self._where} gave no answer within {self._attempt_timeout:g} s (attempt timeout)"
+            ) from None
 
     async def _post(self, body: dict[str, Any]) -> _Raw:
         connections = self._endpoint.connections(self)

@@ -158,14 +158,13 @@ def _object(value: Any) -> dict[str, Any]:
 
 _MOST_TOKENS = 10**8
 """Tokens of one reply beyond which a count is none: the largest windows have a tenth of it."""
-_CACHED = re.compile(r"cache")
 _NOT_READ = re.compile(r"miss|writ|creat|stor|audio|ttl|seconds")
 
 
 def _count(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_TOKENS:
-        return None
-    return int(value)
+    if type(value) is int or type(value) is float:  # a bool is an int, and no count
+        return int(value) if 0 <= value <= _MOST_TOKENS else None
+    return None
 
 
 def tokens_of(usage: Any) -> Tokens | None:
@@ -174,8 +173,8 @@ def tokens_of(usage: Any) -> Tokens | None:
     Some endpoints count what a model thinks apart from the completion, but in the total.
     """
     fields = _object(usage)
-    prompt = _count(fields.get("prompt_tokens", fields.get("input_tokens")))
-    completion = _count(fields.get("completion_tokens", fields.get("output_tokens")))
+    prompt = _count(fields["prompt_tokens"] if "prompt_tokens" in fields else fields.get("input_tokens"))
+    completion = _count(fields["completion_tokens"] if "completion_tokens" in fields else fields.get("output_tokens"))
     if prompt is None or completion is None:
         return None
     total = _count(fields.get("total_tokens"))
@@ -189,16 +188,18 @@ def _cached(fields: Mapping[str, Any]) -> int:
     for name, value in fields.items():
         if isinstance(value, dict):
             most = max(most, _cached(_object(value)))
-        elif _CACHED.search(name) and not _NOT_READ.search(name):
+        elif "cache" in name and not _NOT_READ.search(name):
             most = max(most, _count(value) or 0)
     return most
 
 
-def plain_usage(tokens: Tokens | None) -> Usage:
-    """One call's usage without a price; unknown counts are marked as such."""
+def plain_usage(tokens: Tokens | None, cost: float | None = None) -> Usage:
+    """One call's usage, at a cost in US dollars if that is known; unknown counts are marked as such."""
     if tokens is None:
         return Usage(calls=1, unknown=1)
-    return Usage(prompt=tokens.prompt, completion=tokens.completion, calls=1, cached_prompt=tokens.cached)
+    return Usage(
+        prompt=tokens.prompt, completion=tokens.completion, calls=1, cost_usd=cost, cached_prompt=tokens.cached
+    )
 
 
 # -- bodies --------------------------------------------------------------------------------------------
@@ -216,20 +217,20 @@ def _load(content: bytes) -> Any:
         pass
     text = content.decode("utf-8-sig", errors="ignore").strip()
     try:
-        return json.loads(text, strict=False)
+        return _clean(json.loads(text, strict=False))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _clean(text: str) -> str:
-    """A text that can be encoded: half a character is left out, as a byte that belongs to none is."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
-    return text
+def _clean(value: Any) -> Any:
+    """A value whose texts can all be encoded: half a character is left out, as a byte that belongs to none is."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
+    if isinstance(value, list):
+        return [_clean(v) for v in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {_clean(k): _clean(v) for k, v in cast("dict[str, Any]", value).items()}
+    return value
 
 
 _EVENT = re.compile(rb"\A\s*(?::[^\n]*\s+|event:[^\n]*\s+|id:[^\n]*\s+|retry:[^\n]*\s+)*data:")
@@ -309,6 +310,7 @@ def _add_call(calls: dict[int, dict[str, Any]], part: Mapping[str, Any], positio
 # -- replies -------------------------------------------------------------------------------------------
 
 _THOUGHT = re.compile(r"reason|think|thought")
+_USUAL = ("stop", "length", "tool_calls")
 _LENGTH = frozenset({"length", "max_tokens", "max_length", "model_length", "max_output_tokens", "token_limit"})
 _ENDED = frozenset(
     {
@@ -319,6 +321,14 @@ _ENDED = frozenset(
 )  # fmt: skip
 _FRAME = frozenset({"id", "object", "created", "model", "usage", "choices", "system_fingerprint", "service_tier"})
 _REFUSED = re.compile(r"content_?filter|refus|safety|moderat|prohibit|blocklist|sensitive|recitation|policy")
+
+
+def _kind_of_end(finish: str | None) -> str | None:
+    """Why a reply ended, in our words: `stop`, `length` or `refused`; None: that is no answer's end."""
+    told = re.sub(r"[\s\-]+", "_", finish or "").lower()
+    if _REFUSED.search(told):
+        return "refused"
+    return "length" if told in _LENGTH else "stop" if told in _ENDED else None
 
 
 def _parts(content: Any) -> tuple[str | None, str]:
@@ -386,33 +396,35 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
         raise _failed(f"{where} answered with no choices", told, tokens)
     told = choice.get("finish_reason")
     finish = told if isinstance(told, str) else None
-    kind = finish if finish in ("stop", "length", "tool_calls") else re.sub(r"[\s\-]+", "_", finish or "").lower()
+    kind = finish if finish in _USUAL else _kind_of_end(finish)
     message = _object(choice.get("message"))
     if not message and "text" not in choice:
         raise _failed(f"{where} answered with no message", None, tokens)
-    text, inner = _parts(message.get("content") if message else choice.get("text"))
+    text, thought = _parts(message.get("content") if message else choice.get("text"))
     refusal = message.get("refusal")
-    if _REFUSED.search(kind) or (not text and isinstance(refusal, str) and refusal):
+    if kind == "refused" or (not text and isinstance(refusal, str) and refusal):
         reason = str(refusal or "its content filter stopped the reply")[:300]
         raise RefusalError(f"{where} refused: {reason}", usage=plain_usage(tokens))
-    if kind in _LENGTH:
+    if kind == "length":
         finish = "length"
-    elif kind not in _ENDED:
+    elif kind is None:
         raise _failed(f"{where} ended a reply for a reason that is no answer's: {finish}", None, tokens)
     calls = message.get("tool_calls")
     tool_calls = tuple(_object(c) for c in cast("list[Any]", calls)) if isinstance(calls, list) else ()
-    split = split_thought(_clean(text or ""))
-    thoughts = (inner, _thought_of(message), split.thought) if len(message) > 2 or inner or split.thought else ()
-    thought = _clean("\n".join(t for t in thoughts if t))
-    if tokens is not None and tokens.completion == 0 and not (text or thought or tool_calls):
-        raise _failed(f"{where} answered with nothing at all", None, tokens)
-    if not tool_calls and finish != "length" and not split.answer.strip() and (text is None or thought):
-        what = "a thought and no answer to it" if thought else "a message without content"
-        raise MalformedReplyError(f"{where} answered with {what}", usage=plain_usage(tokens), thought=thought)
+    answer = text or ""
+    if len(message) > 2:
+        thought = "\n".join(filter(None, (thought, _thought_of(message))))
+    if "<" in answer:
+        split = split_thought(answer)
+        thought, answer = "\n".join(filter(None, (thought, split.thought))), split.answer
+    if not answer.strip() and not tool_calls and finish != "length":
+        if tokens is not None and tokens.completion == 0 and not thought:
+            raise _failed(f"{where} answered with nothing at all", None, tokens)
+        if text is None or thought:
+            what = "a thought and no answer to it" if thought else "a message without content"
+            raise MalformedReplyError(f"{where} answered with {what}", usage=plain_usage(tokens), thought=thought)
     model = body.get("model")
-    return ParsedReply(
-        split.answer, thought, _clean(model) if isinstance(model, str) else "", finish, tool_calls, tokens
-    )
+    return ParsedReply(answer, thought, model if isinstance(model, str) else "", finish, tool_calls, tokens)
 
 
 _OPTIONS: dict[Role, str] = {
