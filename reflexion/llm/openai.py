@@ -303,6 +303,8 @@ class OpenAIChat:
 
     def _on_retry(self, error: RetryableError, progress: _Progress) -> None:
         progress.retried.append(type(error).__name__)
+        if self._scout is not None:
+            self._scout.let_go()
         if error.usage is not None:  # the call that failed was paid for, and is no call of its own
             progress.usage += self._of(error.usage.model_copy(update={"calls": 0, "unknown": 0}))
 

@@ -1,6 +1,7 @@
 """Lets the first call of a model go ahead: what its endpoint wants otherwise is then learnt once, not by each.
 
-Whoever comes meanwhile waits until that call has ended, but for a moment only: a slow answer holds nobody up.
+Whoever comes meanwhile waits until that call has ended, but for a moment only: a slow answer holds nobody up, and
+neither does a call that waits to be made again.
 """
 
 from __future__ import annotations
@@ -34,8 +35,14 @@ class Scout:
             try:
                 yield
             finally:
-                first.set_result(None)
+                self.let_go()
             return
         if not first.done():
             await asyncio.wait({first}, timeout=PATIENCE)
         yield
+
+    def let_go(self) -> None:
+        """The first call has ended, or waits to be made again: the others need wait no longer."""
+        first = self._first.get(asyncio.get_running_loop())
+        if first is not None and not first.done():
+            first.set_result(None)

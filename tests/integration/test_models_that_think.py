@@ -19,11 +19,16 @@ from reflexion.errors import RunFailedError
 from reflexion.runs import RunFolder
 from reflexion.telemetry.replies import ReplyCounter
 from reflexion.types import Episode, Outcome
-from tests.support.dialects import Speaking, completion, refused
+from tests.support.dialects import Speaking, completion, refused, strangers
 from tests.support.evals import cli
 
 HIDDEN = 900
 """Tokens the model thinks before it says a word."""
+
+
+@pytest.fixture(autouse=True)
+def unknown_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers(monkeypatch)
 
 
 def puzzles(path: Path, count: int, **fields: Any) -> str:

@@ -10,7 +10,7 @@ import orjson
 from reflexion.llm import ChatRequest, Message, OpenAIChat, Sampling
 from reflexion.testing import HttpReply, ScriptedEndpoint
 
-__all__ = ["Speaking", "asked", "completion", "refused", "speaking_model"]
+__all__ = ["Speaking", "asked", "completion", "refused", "speaking_model", "strangers"]
 
 Answer = tuple[int, Any] | tuple[int, Any, Mapping[str, str]]
 """Status, body (JSON or bytes) and headers."""
@@ -53,6 +53,13 @@ class Speaking(ScriptedEndpoint):
         kind = told.pop("content-type", "application/json")
         data = content if isinstance(content, bytes) else orjson.dumps(content)
         return HttpReply(status, data, told, kind)
+
+
+def strangers(monkeypatch: Any) -> None:
+    """Forget what was learnt of models: of another one, with the same name at the same port."""
+    from reflexion.llm import openai
+
+    monkeypatch.setattr(openai, "_dialects", {})
 
 
 def completion(text: str | None = "42", finish: str | None = "stop", **fields: Any) -> dict[str, Any]:
