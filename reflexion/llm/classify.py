@@ -36,18 +36,23 @@ _MODEL = re.compile(
     r"model\w*_not_found|deployment_?not_?found"
 )
 _KEY = re.compile(
-    r"(?:api|access|secret|auth)_?key|(?:invalid|wrong|expired|revoked|missing|bad)_(?:key|credential)|key_(?:invalid|"
-    r"expired|revoked|missing|disabled)|authenticat|unauthori[sz]ed|authorization|credential|permission_denied|"
-    r"access_denied|(?:access|auth|bearer)_token|token_(?:expired|invalid|revoked)"
+    r"(?:api|access|secret|auth)_?key|(?:invalid|wrong|expired|revoked|missing|bad|unknown|rejected|incorrect)_(?:key|"
+    r"credential)|key_(?:is_)?(?:not_\w+|invalid|expired|revoked|missing|disabled|rejected|unknown|wrong|denied|blocked)|"
+    r"authenticat|authori[sz]ed|authorization|credential|permission_denied|access_denied|no_access|"
+    r"(?:access|auth|bearer)_token|token_(?:expired|invalid|revoked|rejected)"
 )
 _MONEY = re.compile(
-    r"billing|balance(?!r)|payment|credits?(?![a-z])|insufficient_(?:quota|fund|user_quota)|funds|arrear|overdue|prepaid|"
-    r"account_(?:\w+_)?(?:deactivated|suspended|inactive|disabled|blocked|not_active)|deactivated|suspended|"
-    r"subscription|spend(?:ing)?_(?:limit|cap)|out_of_(?:money|quota)"
+    r"billing|balance(?!r)|payment|pay_|unpaid|credits?(?![a-z])|insufficient_(?:quota|fund|user_quota)|funds|arrear|"
+    r"overdue|invoice|debt|wallet|purse|money|prepaid|top_?up|recharge|deposit|deactivated|suspended|subscription|"
+    r"account_(?:\w+_)?(?:deactivated|suspended|inactive|disabled|blocked|closed|not_active)|spend(?:ing)?_(?:limit|cap)|"
+    r"(?:plan|trial|licen[cs]e|membership)_(?:\w+_)?(?:expired|ended|over)|out_of_quota"
 )
-_QUOTA = re.compile(r"quota")
+_QUOTA = re.compile(r"quota|allowance|entitlement")
 _RATE = re.compile(r"rate|per_(?:minute|second|hour|day)|rpm|tpm|throttl|concurren|too_many|capacity|exhausted|burst")
-_KEY_WORDS = r"(?:(?:api|access|secret)_?key|credentials?|bearer_token|authenticat\w*|unauthori[sz]ed)"
+_KEY_WORDS = (
+    r"(?:(?:api|access|secret)_?key|your_(?:\w+_)?key|key_you|credentials?|(?:bearer|access|auth)_token|"
+    r"authenticat\w*|unauthori[sz]ed)"
+)
 _BEARER = re.compile(r"(?i)\b(bearer\s+|sk-)[\w.\-*]{4,}")
 
 

@@ -164,7 +164,7 @@ _TOKENS = (
 )
 _FORMAT = r"(?:response_?format|json_?schema|structured_outputs?|json_mode|guided_json|output_format|schema)"
 _TOOLS = r"(?:tools?|functions?|tool_use|tool_calls?|tool_calling|function_calls?|function_calling)"
-_STREAM = r"(?:non_?)?stream(?:ing|ed|s)?"
+_STREAM = r"(?:(?:non_?)?stream(?:ing|ed|s)?|sse|server_sent_events?|event_streams?)"
 _SYSTEM = r"(?:system|developer)"
 _ROLE = rf"(?:{_SYSTEM}|roles?|alternat\w*|consecutive)"
 _WINDOW = re.compile(r"(?<![a-z])(?:context|ctx|window|prompt|inputs?|messages|sequence|conversation)(?![a-z])")
@@ -172,13 +172,15 @@ _LENGTH = re.compile(r"(?<![a-z])(?:tokens?|context|ctx|window|too_long|longer|l
 _LENGTH_CODE = re.compile(r"context|too_long|too_large|window|length|overflow|token")
 _WINDOW_CODE = re.compile(r"context|window")
 _IDENTIFIER = re.compile(r"(?<![\w/.-])(?:\w+\.)*([a-z][a-z0-9]*(?:_[a-z0-9]+|[A-Z][a-z0-9]+)+)(?![\w/(-])")
+_WANTS = re.compile(r"\b(?:must|requir\w*|missing|needs?|set|wants?|expect\w*|unless|without|should)\b", re.IGNORECASE)
 _NAMES: tuple[str, ...] = ("temperature", "top_p", "seed", "reasoning_effort", "stop", "n", "stream_options")
 
 
 def foreign_names(told: Told, body: Mapping[str, Any]) -> list[str]:
     """Parameters a refusal speaks of that were not sent: what it may want to be told."""
-    found = [m[1] for text in told.raw for m in _IDENTIFIER.finditer(text)]
-    return [n for n in dict.fromkeys(found) if n not in body and not re.search(f"{_TOKENS}|{_STREAM}", n)]
+    found = [m[1] for text in told.raw for m in _IDENTIFIER.finditer(text) if _WANTS.search(text)]
+    known = {*body, *told.codes}
+    return [n for n in dict.fromkeys(found) if n not in known and not re.search(f"{_TOKENS}|{_STREAM}", n)]
 
 
 def adapt(

@@ -30,7 +30,7 @@ _MESSAGE = frozenset(
 )
 _CODE = frozenset({"code", "type", "status", "reason", "error_code", "error_type", "kind", "category", "err_code"})
 _PARAMETER = frozenset({"param", "params", "parameter", "parameters", "field", "loc", "path", "property", "argument"})
-_WAIT = re.compile(r"(?:^|_)(?:retry|wait|delay|backoff|cool_?down)(?:_|$)")
+_WAIT = re.compile(r"(?:^|_)(?:retry|wait|delay|backoff|cool_?down|again|resets?|available_in|come_back)(?:_|$)")
 _COMPOUND = re.compile(r"[A-Za-z]+(?:[_.\-][A-Za-z0-9]+)+")
 """A code that stands where a message should."""
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.\-/ ]{0,79}")
@@ -133,6 +133,9 @@ def _walk(value: Any, name: str, told: Told, depth: int) -> None:
         return
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
+        if _WAIT.search(name) and (wait := _of_parts(fields)) is not None:
+            told.wait = wait if told.wait is None else max(told.wait, wait)
+            return
         # The plain message first: it is what people are shown.
         for key in sorted(fields, key=lambda k: snake(k) not in _MESSAGE):
             _walk(fields[key], snake(str(key)), told, depth + 1)
@@ -179,7 +182,8 @@ def _number(value: float, name: str, told: Told) -> None:
     if name in _CODE and 400 <= value < 600:
         told.status = told.status or int(value)
     elif _WAIT.search(name) and math.isfinite(value) and value >= 0:
-        told.wait = value * (0.001 if re.search(r"(?:^|_)m(?:s|illis\w*)$", name) else 1.0)
+        short = re.search(r"(?:^|_)m(?:s|illis\w*)$", name)
+        told.wait = value * 0.001 if short and value < _EPOCH else seconds_in(str(value))
     elif math.isfinite(value) and name not in _CODE:
         told.numbers.append(f"{name.replace('_', ' ')} {int(value)}")
 
@@ -195,6 +199,19 @@ _SCALES = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(r"(?:\b(?:per|every|each|last|past|within the|over)\s+|/\s*)$", re.IGNORECASE)
 _EPOCH = 1e9
 """From here on a number of seconds is a time since 1970, and none that anybody waits."""
+
+
+def _of_parts(fields: Mapping[str, Any]) -> float | None:
+    """Seconds told in parts: `{"seconds": 3, "nanos": 5000000}`."""
+    scales = {"seconds": 1.0, "secs": 1.0, "milliseconds": 0.001, "millis": 0.001, "ms": 0.001, "nanos": 1e-9}
+    parts: list[float] = []
+    for name, value in fields.items():
+        scale = scales.get(snake(name))
+        try:
+            parts += [float(value) * scale] if scale is not None else []
+        except (TypeError, ValueError):
+            return None
+    return sum(parts) if parts and all(math.isfinite(p) and p >= 0 for p in parts) else None
 
 
 def _of_duration(text: str) -> float:
@@ -218,8 +235,9 @@ def seconds_in(value: str, now: float | None = None) -> float | None:
         if number >= _EPOCH:  # a time: in seconds, or in milliseconds
             number = (number / 1000 if number >= 1000 * _EPOCH else number) - now
         return max(0.0, number)
-    if _DURATION.fullmatch(text):
-        return _of_duration(text)
+    short = text.upper().removeprefix("P").removeprefix("T").lower() if text[:1] in "Pp" else text  # ISO 8601
+    if _DURATION.fullmatch(short):
+        return _of_duration(short)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
     except (ValueError, TypeError, IndexError, OverflowError):

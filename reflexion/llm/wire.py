@@ -178,9 +178,18 @@ def tokens_of(usage: Any) -> Tokens | None:
     if prompt is None or completion is None:
         return None
     total = _count(fields.get("total_tokens"))
-    if total is not None and total - prompt > completion:
-        completion = total - prompt
+    if total is not None:
+        completion = max(completion, total - prompt)
+    elif (thought := _thought_tokens(fields)) > completion:
+        completion += thought
     return Tokens(prompt, completion, min(_cached(fields), prompt))
+
+
+def _thought_tokens(fields: Mapping[str, Any]) -> int:
+    """Tokens of a reply that were thought, as its usage tells."""
+    nested = (_thought_tokens(_object(v)) for v in fields.values() if isinstance(v, dict))
+    own = (_count(value) or 0 for name, value in fields.items() if _THOUGHT.search(name))
+    return max((*nested, *own), default=0)
 
 
 def _cached(fields: Mapping[str, Any]) -> int:
@@ -388,7 +397,8 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
     choices = body.get("choices")
     choice = _object(cast("list[Any]", choices)[0]) if isinstance(choices, list) and choices else {}
     tokens = tokens_of(body.get("usage"))
-    failure = choice.get("error") or body.get("error")
+    message = _object(choice.get("message"))
+    failure = choice.get("error") or body.get("error") or message.get("error")
     if failure:
         raise _failed(f"{where} answered 200 with an error", failure, tokens)
     if not choice:
@@ -397,7 +407,6 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
     told = choice.get("finish_reason")
     finish = told if isinstance(told, str) else None
     kind = finish if finish in _USUAL else _kind_of_end(finish)
-    message = _object(choice.get("message"))
     if not message and "text" not in choice:
         raise _failed(f"{where} answered with no message", None, tokens)
     text, thought = _parts(message.get("content") if message else choice.get("text"))

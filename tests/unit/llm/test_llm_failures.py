@@ -39,6 +39,7 @@ INSIDE: list[Any] = [
     {"object": "chat.completion", "choices": None, "msg": "no worker was free"},
     {"choices": [{"index": 0, "finish_reason": None}]},
     {"error": "overloaded, alas"},
+    completion("", message={"error": {"message": "cut in the middle"}}),
     {"detail": "the pool is empty", "choices": []},
     completion("", "stop", usage={"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}),
     completion("42", error={"type": "server_error", "message": "half of it is missing"}),
@@ -118,6 +119,10 @@ FATAL: list[tuple[int, Any]] = [
     (400, {"code": "Arrearage", "message": "?"}),
     (429, {"kind": "out_of_credits", "title": "?"}),
     (400, {"error": {"type": "account_suspended", "message": "?"}}),
+    (429, {"error": {"message": "?", "code": "purse_is_empty"}}),
+    (403, {"error": {"code": "trial_has_ended", "message": "?"}}),
+    (400, {"error": {"message": "The key you hold opens nothing here."}}),
+    (422, {"reason": "key_not_valid"}),
     (404, {"error": {"message": "never heard of it"}}),
     (400, {"error": {"message": "no", "param": "model"}}),
 ]
@@ -225,6 +230,7 @@ async def test_secret_headers_that_are_echoed_are_not_shown() -> None:
 HEADERS: list[tuple[dict[str, str], float | None]] = [
     ({"retry-after": "1m30s"}, 90.0),
     ({"retry-after": "250ms"}, 0.25),
+    ({"retry-after": "PT1M5S"}, 65.0),
     ({"retry-after": "Thu, 01 Jan 1970 00:02:00 GMT"}, 60.0),
     ({"retry-after": "1970-01-01T00:01:30Z"}, 30.0),
     ({"x-vendor-retry-after": "7"}, 7.0),
@@ -274,6 +280,7 @@ def test_a_wait_is_read_from_words(words: str, seconds: float | None) -> None:
         (429, {"error": {"message": "too fast, again in 300ms"}}),
         (429, {"error": {"message": "?", "details": [{"retry_after_seconds": 0.3}]}}),
         (429, {"retryAfterMs": 300, "message": "?"}),
+        (429, {"error": {"retry_delay": {"seconds": 0, "nanos": 300_000_000}, "message": "?"}}),
         (503, {"message": "?"}, {"Retry-After": "0.3"}),
     ],
 )

@@ -29,6 +29,14 @@ COUNTS: list[tuple[Any, Tokens | None]] = [
     ({"prompt_tokens": 100, "completion_tokens": 1, "cache_read_input_tokens": 500}, Tokens(100, 1, 100)),
     ({"prompt_tokens": 100, "completion_tokens": 1, "cache_creation_input_tokens": 50}, Tokens(100, 1, 0)),
     ({"prompt_tokens": 10.0, "completion_tokens": 5.0, "total_tokens": 15.0}, Tokens(10, 5, 0)),
+    (
+        {"prompt_tokens": 10, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 90}},
+        Tokens(10, 95, 0),
+    ),
+    (
+        {"prompt_tokens": 10, "completion_tokens": 95, "completion_tokens_details": {"reasoning_tokens": 90}},
+        Tokens(10, 95, 0),
+    ),
     ({"input_tokens": 10, "output_tokens": 5}, Tokens(10, 5, 0)),
     ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 10**15}, Tokens(10, 5, 0)),
     ({"prompt_tokens": 2**63 - 1, "completion_tokens": 5}, None),
