@@ -153,10 +153,10 @@ class ContextWindowError(RequestRejectedError):
     """The prompt is longer than the model's context window.
 
     Attributes:
-        window: tokens of prompt and reply together, as the endpoint told.
+        window: tokens of prompt and reply together, as the endpoint told; None: it did not.
     """
 
-    def __init__(self, message: str, window: int) -> None:
+    def __init__(self, message: str, window: int | None = None) -> None:
         super().__init__(message)
         self.window = window
 

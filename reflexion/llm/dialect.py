@@ -251,13 +251,13 @@ def _fit(dialect: Dialect, body: Mapping[str, Any], error: RequestRejectedError,
     if not about_prompts and (told.names(_TOKENS) or limits[0] < sent):
         return False  # a cap on replies
     window, characters = limits[0], characters_of(body)
-    prompt = _counted([v for v in told.asked() if v != sent], sent, dialect.estimate(characters))
+    prompt = _counted(told.asked(), sent, dialect.estimate(characters))
     expected = dialect.estimate(characters) if prompt is None else prompt
     if 2 * (expected + sent) <= window:
         return False  # far below: it is about something else
     first, second = _once("window", tried), prompt is None and _once("window again", tried)
     if not first and not second:
-        return False
+        raise ContextWindowError(str(error), window) from None
     dialect.window = window if dialect.window is None else min(dialect.window, window)
     if prompt is not None:
         dialect.learn(characters, prompt)
@@ -275,15 +275,16 @@ def _exceeds(told: Told, limit: int, sent: int) -> bool:
 
 
 def _counted(told: list[int], sent: int, estimate: int) -> int | None:
-    """The prompt's tokens among the numbers of a refusal."""
-    if not told:
-        return None
-    for value in told:
-        if sent and value + sent in told:
+    """The prompt's tokens among the numbers of a refusal, of which one may be the sum with the reply's limit."""
+    found = [value for value in told if value != sent]
+    for value in found:
+        if sent and value + sent in found:
             return value
-    value = told[0]
-    with_reply = sent and value > sent and abs(value - sent - estimate) < abs(value - estimate)
-    return value - sent if with_reply else value
+    if not found:
+        return None
+    value = found[0]
+    with_reply = sent and sent not in told and value > sent
+    return value - sent if with_reply and abs(value - sent - estimate) < abs(value - estimate) else value
 
 
 def _limit(dialect: Dialect, body: Mapping[str, Any], told: Told, focus: Told, tried: set[str]) -> bool:

@@ -320,6 +320,8 @@ _ASKED = re.compile(
     re.IGNORECASE,
 )
 _WEAK = re.compile(r"\b(?:is|are|was|were|has|have)\b", re.IGNORECASE)
+_OF = re.compile(r"\s*(?:\w+\s+)?(?:of|out of|/|vs\.?|against)\s*(?:the\s+|a\s+)?", re.IGNORECASE)
+"""What stands between what was asked for and the limit it is set against."""
 _CLAUSE = re.compile(r"[.;:,!?](?=\s|$)|\s(?:and|but|however|while|whereas|yet|though|so)\s", re.IGNORECASE)
 _SPENT = re.compile(r"\b(?:used|sent|made|spent|consumed|so far|already|current\w*|remaining|left)\b", re.IGNORECASE)
 _COUNTED = re.compile(r"\s*(?:requests?|calls?|queries|rpm|times|per)\b", re.IGNORECASE)
@@ -339,6 +341,10 @@ def _amounts(text: str) -> Iterator[Amount]:
         trailing = "limit" if _TRAILING.fullmatch(rest) else None
         kind = trailing or _kind(clause, _STRONG) or _kind(rest, _STRONG_AFTER) or _kind(before, _STRONG) or "none"
         spent = bool(_SPENT.search(clause) or _SPENT.search(rest) or _COUNTED.match(after))
+        if index + 1 < len(found) and _OF.fullmatch(text[match.end() : end]):
+            kind = "asked"  # `5200 of 4096`
+        elif index and _OF.fullmatch(text[start : match.start()]):
+            kind = "limit"
         yield Amount(value, kind, spent)
 
 

@@ -273,3 +273,18 @@ def test_prompts_follow_a_window_that_is_told_in_the_midst_of_a_run(
     # What a run learns of a window is in no key.
     assert len(speaking.bodies) == asked and again.summary.llm_calls == 0
     assert asked <= 2 * 7 + 4
+
+
+def test_generated_tests_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = "```python\ndef double(n):\n    return 2 * n\n```"
+
+    def script(body: dict[str, Any], n: int) -> Any:
+        writes = "unit tests" in str(body["messages"])
+        return 200, completion("```python\nassert double(2) == 4\n```" if writes else code)
+
+    row = {"id": "d", "prompt": "Write double(n).", "entry_point": "double", "tests": "assert double(3) == 6"}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row) + "\n")
+    with endpoint(monkeypatch, script) as speaking:
+        result = run(tmp_path, str(tmp_path / "d.jsonl"), llm="m", evaluator="generated", tests_max_tokens=99)
+    assert result.summary.solved == 1
+    assert sorted(b["max_tokens"] for b in speaking.bodies) == [99, 512]

@@ -251,6 +251,8 @@ WINDOWS = [
     "{sum} tokens requested, {window} allowed. Shorten the input.",
     "The conversation does not fit into n_ctx={window}",
     "Zu lang: context window {window}",
+    "longer than what can be held: {sum} of {window} units",
+    "`inputs` and `max_new_tokens` must be <= {window}. Given: {prompt} `inputs` and {reply} `max_new_tokens`",
     "{prompt} pieces of yours and {reply} for the answer are more than the {window} there is place for",
 ]
 
