@@ -74,7 +74,7 @@ def show(episode: Episode) -> None:
         if evaluation is not None and not evaluation.passed and evaluation.feedback:
             console.print(Text(f"Feedback: {evaluation.feedback}", style="yellow"))
         if trial.reflection is not None:
-            console.print(Text(f"Reflection: {trial.reflection.text}", style="cyan"))
+            console.print(Text(f"Reflection: {trial.reflection.text or trial.reflection.error}", style="cyan"))
     usage, saved = episode.usage, episode.saved
     console.print(
         f"{episode.outcome.value} in {episode.seconds:.1f} s, {usage.calls} LLM calls, {usage.total} tokens, "

@@ -137,10 +137,10 @@ async def test_an_endpoint_that_fails_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("reply", ["", "   \n", RefusalError("filtered"), MalformedReplyError("no choices")])
-async def test_a_reflection_that_fails_repeats_the_feedback(reply: str | Exception) -> None:
+async def test_a_reflection_that_fails_is_told_as_such(reply: str | Exception) -> None:
     reflection = await perform(call("reflect", run=runtime(ScriptedLLM([reply]))))
     assert isinstance(reflection, Reflection)
-    assert reflection.text == "Wrong."
+    assert reflection.text == "" and reflection.error
 
 
 async def test_repeats_and_trials_have_salts_of_their_own() -> None:
