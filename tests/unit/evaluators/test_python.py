@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import pytest
@@ -137,3 +138,32 @@ def test_all_starter_problems_can_be_judged() -> None:
 
 def test_the_sandbox_says_what_it_does_not_stop() -> None:
     assert "Not stopped:" in describe_sandbox()
+
+
+async def test_a_time_out_that_hardly_used_the_processor_is_run_again_alone_and_not_kept() -> None:
+    code = "import time\ndef largest(numbers):\n    time.sleep(5)\n    return max(numbers)\n"
+    evaluation = await judge(LARGEST, code, timeout=0.4)
+    assert evaluation.failure_class == "Timeout" and evaluation.uncertain and evaluation.details["retested"] is True
+    quick = await judge(LARGEST, "def largest(numbers):\n    return 1 / 0\n")
+    assert not quick.uncertain and "retested" not in quick.details
+
+
+async def test_lines_in_feedback_are_the_answers_own() -> None:
+    prompt = 'import math\n\n\ndef area(r: float) -> float:\n    """Area of a circle."""\n'
+    problem = Problem(id="p", prompt=prompt, tests="assert area(2) > 12\n", entry_point="area")
+    evaluation = await judge(problem, "```python\ndef area(r):\n    return r.missing\n```")
+    assert "in your line 2: return r.missing" in evaluation.feedback
+    body = await judge(problem, "    x = r * math.pi\n    return x.missing\n")
+    assert "in your line 2: return x.missing" in body.feedback
+
+
+async def test_what_the_sandbox_does_not_allow_is_said() -> None:
+    pools = "from multiprocessing import Pool\ndef largest(n):\n    with Pool(2) as p: return max(p.map(abs, n))\n"
+    assert "No processes can be started here" in (await judge(HIDDEN, pools)).feedback
+    absent = await judge(HIDDEN, "import scipy\ndef largest(n): return max(n)\n")
+    assert "Only the standard library can be imported here" in absent.feedback
+
+
+def test_the_interpreter_and_the_rules_are_part_of_the_key() -> None:
+    config = resolve_evaluator("python", LARGEST).config
+    assert platform.python_version() in config["interpreter"] and config["rules"] >= 2
