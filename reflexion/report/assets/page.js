@@ -212,7 +212,7 @@
     }
     if (reflection) {
       if (reflection.text.trim()) node.append(...block("Reflection", reflection.text, `${label}, reflection`));
-      else node.append(el("h4", {}, "Reflection"), el("p", { class: "missing" }, `no reflection: ${reflection.error ?? "the model gave none"}`));
+      else node.append(el("h4", {}, "Reflection"), el("p", {}, `no reflection: ${reflection.error ?? "the model gave none"}`));
       node.append(...thought(reflection, `${label}, reflection`));
       const reused = reflection.reused_from ? `reused from a similar failure${reflection.similarity === undefined ? "" : ` (similarity ${reflection.similarity.toFixed(2)})`} · ` : "";
       node.append(el("p", { class: "meta" }, reused + facts(reflection)));
