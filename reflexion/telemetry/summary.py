@@ -94,12 +94,14 @@ class UsageSum:
         self._calls += usage.calls
         self._unknown += usage.unknown
         self._cached += usage.cached_prompt
-        known = usage.at_least_usd
+        known = usage.cost_usd
+        if known is None:
+            known = usage.known_usd
+            if usage.calls or usage.total:
+                self._priced = False
         if known is not None:
             self._cost += known
             self._some = True
-        if usage.cost_usd is None and (usage.calls or usage.total):
-            self._priced = False
 
     @property
     def total(self) -> Usage:
