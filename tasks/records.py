@@ -53,7 +53,7 @@ _STOPPERS: frozenset[str] = frozenset(get_args(Stopper))
 _EXCEPTION = re.compile(r"exception (\w+)")
 """Where Prefect's message of a failed task run names the error."""
 
-_ITEM_SIZE = 220
+_ITEM_SIZE = 250
 """Characters of a line without its name, at most."""
 
 
@@ -229,7 +229,7 @@ def _facts(output: StepOutput | None) -> dict[str, Any]:
         "c": usage.completion,
         "u": usage.unknown,
         "h": usage.cached_prompt,
-        "k": usage.known_usd,
+        "k": round(usage.known_usd, 8) if usage.known_usd is not None else 0,
         "$": round(usage.cost_usd, 8) if usage.cost_usd is not None else 0,
         "r": list(output.retried[:8]),
     }
