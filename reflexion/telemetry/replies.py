@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from reflexion.errors import ReplyCutError
-from reflexion.types import Episode, Frozen, StepName
+from reflexion.types import Episode, Frozen, Reflection, StepName, Trial
 
 __all__ = ["ReplyCounter", "ReplyCounts"]
 
@@ -64,16 +64,15 @@ class ReplyCounter:
         for step, output in episode.outputs():
             if output.cached:
                 continue
-            again = output.retried.count(_CUT)
-            if again:
+            if output.retried and (again := output.retried.count(_CUT)):
                 self._again[step] = self._again.get(step, 0) + again
-            error: str | None = getattr(output, "error", None)
-            if error is not None and error.startswith(_CUT):
+            if not isinstance(output, Trial | Reflection):
+                continue
+            if output.error is not None and output.error.startswith(_CUT):
                 self._cut[step] = self._cut.get(step, 0) + 1
-        for reflection in episode.reflections:
-            if not reflection.cached:
+            if isinstance(output, Reflection):
                 self._reflections += 1
-                self._empty += not reflection.text.strip()
+                self._empty += not output.text.strip()
 
     @property
     def total(self) -> ReplyCounts:
