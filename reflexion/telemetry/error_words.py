@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reflexion.types import EpisodeError
 
-__all__ = ["ErrorWords", "in_short"]
+__all__ = ["ErrorWords", "harmless", "in_short"]
 
 LONGEST = 200
 """Characters of one message that are told."""
@@ -19,9 +19,13 @@ def in_short(text: str, limit: int = LONGEST) -> str:
     An endpoint or a model wrote it: it may move a cursor, turn the writing direction or hide a part of itself.
     """
     # No character gets shorter, so what lies far beyond the limit need not be looked at.
-    line = " ".join(text[: 10 * limit].split())
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    shown = harmless(" ".join(text[: 10 * limit].split()))
     return shown if len(shown) <= limit and len(text) <= 10 * limit else f"{shown[: limit - 1].rstrip()}…"
+
+
+def harmless(text: str) -> str:
+    """A text as it may be printed: what a terminal would carry out stands there as its escape; lines stay lines."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 class ErrorWords:
