@@ -26,7 +26,7 @@ from .values import as_object, keep_order, library
 
 __all__ = ["check"]
 
-_OWN_MODULES = frozenset({"tests"})
+_OWN_MODULES = frozenset({"tests", "__main__"})
 _TYPES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, type(None), object)
 _VALUES = {
     "collections": ("Counter", "OrderedDict", "defaultdict", "deque"),

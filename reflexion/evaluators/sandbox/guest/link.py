@@ -17,11 +17,11 @@ from typing import Any, cast
 from .channel import Channel
 from .classes import BINARY, data_base, describe_class, real_class
 from .errors import DecodeError, Refused
-from .exceptions import decode_exception, encode_exception
+from .exceptions import decode_exception, encode_exception, some_traceback
 from .mirrors import Mirrored, Mirrors
 from .operations import OPERATIONS, make_subclass
 from .shared import CONTAINERS, SharedContainers, kind_of
-from .values import MAX_DEPTH, as_object, decode_plain, library, plain_encoders, rebuild, rebuildable
+from .values import EMPTY_CONTAINERS, MAX_DEPTH, as_object, decode_plain, library, plain_encoders, rebuild, rebuildable
 
 __all__ = ["Link"]
 
@@ -63,6 +63,7 @@ class Link:
             "R": self._rebuilt,
             "1": self._single,
             "co": self._coroutine,
+            "tb": some_traceback,
             "E": lambda *parts: decode_exception(self, *parts),
             "x": self.library_value,
             "m": self.library_module,
@@ -250,6 +251,8 @@ class Link:
             return self._encode_class_value(value)
         if kind is types.CoroutineType:
             return ["co", self.export(value)]
+        if kind is types.TracebackType:
+            return ["tb"]
         if kind is types.ModuleType:
             known = self.modules_by_name and value.__name__ in sys.modules and value.__name__ not in self._own_modules
             return ["m", value.__name__] if known else None
@@ -282,8 +285,9 @@ class Link:
         number = self.mirrors.number(cls)
         if number is not None:
             return ["h", number]
-        if self.is_library(cls) and (data_base(cls) is not None or issubclass(cls, BaseException)):
-            return ["x", cls.__module__, cls.__qualname__]
+        if self.is_library(cls) and library(cls.__module__, cls.__qualname__) is cls:
+            if data_base(cls) is not None or issubclass(cls, BaseException):
+                return ["x", cls.__module__, cls.__qualname__]
         number = self.export(cls)
         if number in self._told:
             return number
@@ -370,7 +374,7 @@ class Link:
         if not isinstance(found, Mirrored):
             base = kind_of(found)
             if base is None:
-                raise DecodeError("no container")
+                return EMPTY_CONTAINERS[kind]()  # a class of a module that is not known here
             return cast("Any", base).__new__(found)
         return self.mirrors.container(number, self._class_node(cls))
 

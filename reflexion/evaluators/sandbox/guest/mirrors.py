@@ -30,6 +30,7 @@ _UNSEEN = frozenset(
     {
         "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "_reflexion_text",
         "__abstractmethods__", "__isabstractmethod__", "__array_function__", "__array_ufunc__", "__array_priority__",
+        "__globals__", "__builtins__", "__closure__",
     }
 )  # fmt: skip
 """Attributes that libraries look for to let an object decide for them; no object there is asked for these."""
@@ -48,15 +49,21 @@ class Mirrored(type):
     _reflexion_link: Link
 
     def __new__(
-        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], secret: Any = None, **options: Any
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        /,
+        _reflexion_secret: Any = None,
+        **options: Any,
     ) -> Any:
-        if secret is _SECRET:
+        if _reflexion_secret is _SECRET:
             return type.__new__(mcs, name, bases, namespace)
         link = next(cls._reflexion_link for cls in bases if isinstance(cls, Mirrored))
         return link.mirrors.subclass(name, bases, namespace, options)
 
     def __init__(
-        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], secret: Any = None, **options: Any
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], /, **options: Any
     ) -> None:
         type.__init__(cls, name, bases, namespace)
 
@@ -75,7 +82,10 @@ class Mirrored(type):
         return value
 
     def __setattr__(cls, name: str, value: Any) -> None:
-        cls._reflexion_link.ask("set", cls, name, value)
+        if isinstance(value, _Attribute | _Operator):  # what `patch.object` took from the class, and puts back
+            cls._reflexion_link.ask("restore", cls, name)
+        else:
+            cls._reflexion_link.ask("set", cls, name, value)
 
     def __delattr__(cls, name: str) -> None:
         cls._reflexion_link.ask("del", cls, name)
@@ -262,9 +272,9 @@ class Mirrors:
         self._makers: set[int] = set()
         self._names: dict[int, str] = {}
         plain = {**_forwarding(link), "__slots__": ("__weakref__",)}
-        self._plain: Any = Mirrored("object", (), plain, secret=_SECRET)
-        self._data: Any = Mirrored("object", (), _forwarding(link), secret=_SECRET)
-        self._raising: Any = Mirrored("Exception", (), _raising(link), secret=_SECRET)
+        self._plain: Any = Mirrored("object", (), plain, _reflexion_secret=_SECRET)
+        self._data: Any = Mirrored("object", (), _forwarding(link), _reflexion_secret=_SECRET)
+        self._raising: Any = Mirrored("Exception", (), _raising(link), _reflexion_secret=_SECRET)
 
     def number(self, value: Any) -> int | None:
         """The number under which the other side knows what a value stands for; None: it stands for nothing."""
@@ -408,9 +418,9 @@ class Mirrors:
         else:
             bases = ours or [self._plain]
         try:
-            return Mirrored(name, tuple(bases), namespace, secret=_SECRET)
+            return Mirrored(name, tuple(bases), namespace, _reflexion_secret=_SECRET)
         except TypeError:  # two bases that cannot stand beside each other here
-            return Mirrored(name, tuple(bases[:2]), namespace, secret=_SECRET)
+            return Mirrored(name, tuple(bases[:2]), namespace, _reflexion_secret=_SECRET)
 
     def instance(self, number: int, described: Any) -> Any:
         """What stands for an object of a class."""
@@ -429,6 +439,8 @@ class Mirrors:
             return found
         cls = self.cls(described)
         base = type(value)
+        if not issubclass(cls, base):
+            return value  # a class of a module that is not known here
         made = cast("Any", base).__new__(cls, value)
         return self._keep(number, made)
 
@@ -478,7 +490,7 @@ class Mirrors:
                 local[key] = _Attribute(key)
         if cell is not None:
             local["__classcell__"] = cell
-        made = Mirrored(name, bases, local, secret=_SECRET)
+        made = Mirrored(name, bases, local, _reflexion_secret=_SECRET)
         self._classes[number] = made
         self._numbers[id(made)] = number
         self._kept[number] = made

@@ -7,6 +7,7 @@ it can do is to answer.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib
 import io
 import os
@@ -60,7 +61,9 @@ class _SolverLink(Link):
         self._watched: dict[str, Any] = {}
         self._surroundings = _Surroundings(self)
         self._loop: Any = None
+        self._replaced: dict[tuple[int, str], Any] = {}
         self.operations |= {"names": self._names, "program": self._program, "module": self._module}
+        self.operations |= {"set": self._set, "restore": self._restore}
 
     def serve(self, request: dict[str, Any]) -> None:
         try:
@@ -84,6 +87,17 @@ class _SolverLink(Link):
 
     def describe_failure(self, exc: BaseException) -> Any:
         return describe_failure(exc, "solution", self._code)
+
+    def _set(self, thing: Any, name: str, value: Any) -> None:
+        if isinstance(thing, type):
+            self._replaced.setdefault((id(thing), name), vars(thing).get(name, _MISSING))
+        setattr(thing, name, value)
+
+    def _restore(self, thing: type, name: str) -> None:
+        """Undo what tests replaced of a class; they never held what was there themselves."""
+        original = self._replaced.get((id(thing), name), _MISSING)
+        if original is not _MISSING:
+            setattr(thing, name, original)
 
     def _names(self, names: list[str], flags: dict[str, Any]) -> dict[str, Any]:
         self._surroundings.prepare(flags)
@@ -229,6 +243,9 @@ class _Surroundings:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        if message.get("folder"):
+            with contextlib.suppress(OSError):
+                os.chdir(message["folder"])
         for module_name, name, node in message.get("patch", ()):
             module = importlib.import_module(module_name)
             key = (module_name, name)
