@@ -210,16 +210,6 @@ class CheckerLink(Link):
             if name in self._wanted:
                 self.namespace[name] = self.decode(node)
 
-    def do_finish(self, awaitable: Any) -> Any:
-        import asyncio
-        from concurrent.futures import ThreadPoolExecutor
-
-        async def wait() -> Any:
-            return await awaitable
-
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, wait()).result()
-
 
 def _steers_tests(cls: type) -> bool:
     """Whether an exception tells a test runner what to do: skip, stop, expect a failure."""

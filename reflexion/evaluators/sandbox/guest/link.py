@@ -22,6 +22,7 @@ from .mirrors import Mirrored, Mirrors
 from .operations import OPERATIONS, make_subclass
 from .shared import CONTAINERS, SharedContainers, kind_of
 from .values import EMPTY_CONTAINERS, MAX_DEPTH, as_object, decode_plain, library, plain_encoders, rebuild, rebuildable
+from .waiting import Tasks, carried_out
 
 __all__ = ["Link"]
 
@@ -52,6 +53,7 @@ class Link:
         self._told: set[int] = set()
         self._depth = 0
         self._singletons: dict[int, tuple[str, str]] | None = None
+        self._tasks = Tasks()
         self._decoders: dict[str, Callable[..., Any]] = {
             "&": self._shared.get,
             "y": self.own,
@@ -70,7 +72,8 @@ class Link:
         }
         self.operations: dict[str, Callable[..., Any]] = OPERATIONS | {
             "get": self.do_get,
-            "finish": self.do_finish,
+            "start": self._tasks.start,
+            "look": self._tasks.look,
             "describe": self._do_describe,
             "subclass": self._do_subclass,
         }
@@ -101,10 +104,6 @@ class Link:
         if self.mirrors.is_made(instance) and (name in BINARY or name in ("__neg__", "__pos__", "__abs__")):
             self.mirrors.note_made(result)
         return result
-
-    def finish(self, awaitable: Any) -> Any:
-        """Wait there for what can be awaited there."""
-        return self.ask("finish", awaitable)
 
     def may(self, instance: Any, name: str, args: tuple[Any, ...]) -> bool:
         """Whether an operator may be carried out by the object it judges; the checker says more."""
@@ -430,10 +429,7 @@ class Link:
         return library(module, name)
 
     def _coroutine(self, number: int) -> Any:
-        async def run() -> Any:
-            return self.ask("finish", _Theirs(number))
-
-        return run()
+        return carried_out(self, _Theirs(number))
 
     def library_value(self, module: str, name: str, number: int) -> Any:
         """What a name of the library stands for here; the checker trusts fewer of them."""
@@ -457,10 +453,6 @@ class Link:
     def do_get(self, thing: Any, name: str) -> Any:
         """Read an attribute."""
         return getattr(thing, name)
-
-    def do_finish(self, awaitable: Any) -> Any:
-        """Carry what can be awaited to its end."""
-        raise Refused("nothing can be awaited here")
 
     def _do_describe(self, thing: Any) -> Any:
         if isinstance(thing, type):

@@ -18,6 +18,7 @@ from .classes import OPERATORS, TOLD, data_base, is_special, real_class
 from .errors import DecodeError
 from .operations import member_parts
 from .shared import kind_of
+from .waiting import carried_out
 
 if TYPE_CHECKING:
     from .link import Link
@@ -499,5 +500,4 @@ class Mirrors:
 
 def _awaited(self: Any) -> Generator[Any, Any, Any]:
     """Waiting for an object there: it is carried to its end there."""
-    return type(self)._reflexion_link.finish(self)
-    yield  # pragma: no cover
+    return (yield from carried_out(type(self)._reflexion_link, self).__await__())

@@ -60,7 +60,6 @@ class _SolverLink(Link):
         self._namespace = namespace
         self._watched: dict[str, Any] = {}
         self._surroundings = _Surroundings(self)
-        self._loop: Any = None
         self._replaced: dict[tuple[int, str], Any] = {}
         self.operations |= {"names": self._names, "program": self._program, "module": self._module}
         self.operations |= {"set": self._set, "restore": self._restore}
@@ -112,27 +111,8 @@ class _SolverLink(Link):
         """Run the whole program with an input; what it wrote to its output."""
         return _run_program(self._compiled, given)
 
-    def do_finish(self, awaitable: Any) -> Any:
-        import asyncio
-
-        async def wait() -> Any:
-            return await awaitable
-
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-        if not self._loop.is_running():
-            return self._loop.run_until_complete(wait())
-        return _in_a_thread(lambda: asyncio.run(wait()))
-
 
 _MISSING = object()
-
-
-def _in_a_thread(work: Callable[[], Any]) -> Any:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result()
 
 
 def _run_program(compiled: Any, given: str) -> str:
