@@ -51,6 +51,8 @@ class Link:
         self._numbers: dict[int, int] = {}
         self._next = 0
         self._told: set[int] = set()
+        self._to_tell: list[Any] = []
+        self._receiving = 0
         self._depth = 0
         self._singletons: dict[int, tuple[str, str]] | None = None
         self._tasks = Tasks()
@@ -87,7 +89,7 @@ class Link:
             try:
                 values = self._received(answer)
             finally:
-                self._shared.forget_some()
+                self._forget_some()
         if "e" in answer:
             raise self.raised(values[0] if values else None, answer["e"], operation)
         return values[0] if values else None
@@ -120,6 +122,8 @@ class Link:
         gone = self._shared.take_gone()
         if gone:
             head["d"] = gone
+        if self._to_tell:
+            head["c"], self._to_tell = self._to_tell, []
         released = self.mirrors.take_released()
         if released:
             head["l"] = released
@@ -145,15 +149,26 @@ class Link:
             raise DecodeError(f"{type(exc).__name__}: {exc}") from exc
 
     def _receive(self, message: dict[str, Any]) -> list[Any]:
-        """Take over what a message says of containers, and its values."""
+        """Take over what a message says of classes and containers, and its values."""
         if "d" in message:
             self._shared.drop(message["d"])
         for number in message.get("l", ()):
             self._let_go(number)
-        if "n" in message:
-            self._shared.learn(message["n"], self.decode, self._make_container)
-        self.after_receiving(message)
-        return [self.decode(node) for node in message.get("a", ())]
+        self._receiving += 1
+        try:
+            for described in message.get("c", ()):
+                self.mirrors.learn(described)
+            if "n" in message:
+                self._shared.learn(message["n"], self.decode, self._make_container)
+            self.after_receiving(message)
+            return [self.decode(node) for node in message.get("a", ())]
+        finally:
+            self._receiving -= 1
+
+    def _forget_some(self) -> None:
+        """Let go of containers that nobody holds; those of a message that is still being read are not held yet."""
+        if not self._receiving:
+            self._shared.forget_some()
 
     def before_sending(self, message: dict[str, Any]) -> None:
         """Add to a message what else the other side has to know."""
@@ -185,7 +200,7 @@ class Link:
             self.noticed(exc, request["op"])
             message = self._failure(exc)
         self.channel.send(message)
-        self._shared.forget_some()
+        self._forget_some()
 
     def noticed(self, exc: BaseException, operation: str) -> None:
         """An exception is about to cross; interruptions of judging do not."""
@@ -288,10 +303,10 @@ class Link:
             if data_base(cls) is not None or issubclass(cls, BaseException):
                 return ["x", cls.__module__, cls.__qualname__]
         number = self.export(cls)
-        if number in self._told:
-            return number
-        self._told.add(number)
-        return describe_class(self, cls)
+        if number not in self._told:
+            self._told.add(number)
+            self._to_tell.append(describe_class(self, cls))  # told before all else, whatever names it first
+        return number
 
     def _described(self, value: Any) -> Any:
         """Of a container, what its class is if it is one of its own."""

@@ -350,7 +350,7 @@ class Mirrors:
             self._released.append(number)
 
     def cls(self, described: Any) -> Any:
-        """The class that stands for one that is described, or known by its number.
+        """The class that stands for the one of a number, or the one of the library that is named.
 
         Raises:
             DecodeError: it is neither.
@@ -363,9 +363,12 @@ class Mirrors:
         if described[0] == "x":
             found = real_class(described[1], described[2])
             return object if found is None else found
+        raise DecodeError("no class")
+
+    def learn(self, described: list[Any]) -> None:
+        """Make what stands for a class of the other side, as `describe_class` describes it."""
         if described[0] not in self._classes:
             self._build(described)
-        return self._classes[described[0]]
 
     def _build(self, described: list[Any]) -> None:
         number, name, qualname, module, bases, names = described
