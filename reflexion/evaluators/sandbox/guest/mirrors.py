@@ -63,9 +63,7 @@ class Mirrored(type):
         link = next(cls._reflexion_link for cls in bases if isinstance(cls, Mirrored))
         return link.mirrors.subclass(name, bases, namespace, options)
 
-    def __init__(
-        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], /, **options: Any
-    ) -> None:
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], /, **options: Any) -> None:
         type.__init__(cls, name, bases, namespace)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
