@@ -6,6 +6,7 @@ visible ones are what feedback may show. When there are only visible ones, they 
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import builtins
 import platform
@@ -305,16 +306,33 @@ def in_own_lines(report: Report, solution: Solution) -> Report:
 
 
 def visible_alone(job: Job) -> Job:
-    """The visible tests of a job without the hidden ones, but with what those import and the functions they define."""
-    import ast
+    """The visible tests of a job without the hidden ones, but with what those import and define for them."""
     from dataclasses import replace
 
     try:
         body = ast.parse(job.plan.tests or "").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         body = []
-    taken = [n for n in body if isinstance(n, ast.Import | ast.ImportFrom | ast.FunctionDef)]
-    return replace(job, tests=None, prelude="\n".join([job.prelude, *map(ast.unparse, taken)]))
+    imports = [ast.unparse(n) for n in body if isinstance(n, ast.Import | ast.ImportFrom)]
+    helpers = [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) or _is_constant(n, job.plan.wanted)]
+    names = {name for n in helpers for name in _bound_names(n)}
+    setup = "\n".join(map(ast.unparse, helpers))
+    needs = [bool(names & set(re.findall(r"[^\W\d]\w*", test))) for test in job.plan.visible]
+    visible = [f"{setup}\n{test}" if need else test for test, need in zip(job.plan.visible, needs, strict=True)]
+    return replace(job, tests=None, visible=tuple(visible), prelude="\n".join([job.prelude, *imports]))
+
+
+def _is_constant(node: ast.stmt, wanted: tuple[str, ...]) -> bool:
+    """Whether a statement gives names to what the solution has no part in."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return False
+    return not any(isinstance(n, ast.Name) and n.id in wanted for n in ast.walk(node))
+
+
+def _bound_names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    return [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
 def _complete(report: Report) -> tuple[TestOutcome, ...]:

@@ -19,6 +19,7 @@ from .classes import BINARY, data_base, describe_class, real_class
 from .errors import DecodeError, Refused
 from .exceptions import decode_exception, encode_exception, some_traceback
 from .mirrors import Mirrored, Mirrors
+from .nodes import SINGLETONS, Keywords, Raw, Theirs
 from .operations import OPERATIONS, make_subclass
 from .shared import CONTAINERS, SharedContainers, kind_of
 from .values import EMPTY_CONTAINERS, MAX_DEPTH, as_object, decode_plain, library, plain_encoders, rebuild, rebuildable
@@ -98,7 +99,7 @@ class Link:
         """Call what stands for a function there."""
         if not kwargs:
             return self.ask("call", function, *args)
-        return self.ask("call", function, *args, _Keywords(kwargs))
+        return self.ask("call", function, *args, Keywords(kwargs))
 
     def operate(self, owner: Any, name: str, instance: Any, args: tuple[Any, ...]) -> Any:
         """Carry out an operator as the class `owner` there defines it."""
@@ -187,7 +188,7 @@ class Link:
         try:
             values = self._receive(request)
             keywords: dict[str, Any] = {}
-            if values and isinstance(values[-1], _Keywords):
+            if values and isinstance(values[-1], Keywords):
                 keywords = values.pop()
             operation = self.operations.get(request["op"])
             if operation is None:
@@ -250,12 +251,14 @@ class Link:
         return ["o", self.export(value), self.encode_class(kind)]
 
     def _encode_own(self, value: Any, kind: type) -> Any:
-        """The node of what this module makes itself; None for anything else."""
-        if kind is _Theirs:
+        """The node of what crosses in a way of its own; None for anything else."""
+        if kind is Theirs:
             return ["y", value.number]
-        if kind is _Raw:
+        if kind is Raw:
             return value.node
-        if kind is _Keywords:
+        if kind is types.TracebackType:
+            return ["tb"]
+        if kind is Keywords:
             return ["kw", *[[name, self.encode(item)] for name, item in value.items()]]
         return None
 
@@ -265,8 +268,6 @@ class Link:
             return self._encode_class_value(value)
         if kind is types.CoroutineType:
             return ["co", self.export(value)]
-        if kind is types.TracebackType:
-            return ["tb"]
         if kind is types.ModuleType:
             known = self.modules_by_name and value.__name__ in sys.modules and value.__name__ not in self._own_modules
             return ["m", value.__name__] if known else None
@@ -299,9 +300,9 @@ class Link:
         number = self.mirrors.number(cls)
         if number is not None:
             return ["h", number]
-        if self.is_library(cls) and library(cls.__module__, cls.__qualname__) is cls:
-            if data_base(cls) is not None or issubclass(cls, BaseException):
-                return ["x", cls.__module__, cls.__qualname__]
+        made_of_data = data_base(cls) is not None or issubclass(cls, BaseException)
+        if made_of_data and self.is_library(cls) and library(cls.__module__, cls.__qualname__) is cls:
+            return ["x", cls.__module__, cls.__qualname__]
         number = self.export(cls)
         if number not in self._told:
             self._told.add(number)
@@ -351,8 +352,8 @@ class Link:
         return (module, name) if library(module, name) is value else None
 
     def _singleton(self, value: Any) -> tuple[str, str] | None:
-        if self._singletons is None or len(self._singletons) < len(_SINGLETONS):
-            found = ((library(m, n), (m, n)) for m, n in _SINGLETONS)
+        if self._singletons is None or len(self._singletons) < len(SINGLETONS):
+            found = ((library(m, n), (m, n)) for m, n in SINGLETONS)
             self._singletons = {id(v): name for v, name in found if v is not None}
         return self._singletons.get(id(value))
 
@@ -408,8 +409,8 @@ class Link:
             raise DecodeError(f"no object {number}")
         return self._exports[number]
 
-    def _keywords(self, *pairs: Any) -> _Keywords:
-        return _Keywords({str(name): self.decode(item) for name, item in pairs})
+    def _keywords(self, *pairs: Any) -> Keywords:
+        return Keywords({str(name): self.decode(item) for name, item in pairs})
 
     def class_of(self, described: Any) -> Any:
         """The class that is described: what stands for one there, one of the library, or one of ours."""
@@ -438,13 +439,13 @@ class Link:
         return rebuild(module, name, tuple([self.decode(a) for a in args]))
 
     def _single(self, module: str, name: str) -> Any:
-        if (module, name) not in _SINGLETONS:
+        if (module, name) not in SINGLETONS:
             raise DecodeError(f"no value {module}.{name}")
         __import__(module)
         return library(module, name)
 
     def _coroutine(self, number: int) -> Any:
-        return carried_out(self, _Theirs(number))
+        return carried_out(self, Theirs(number))
 
     def library_value(self, module: str, name: str, number: int) -> Any:
         """What a name of the library stands for here; the checker trusts fewer of them."""
@@ -457,7 +458,7 @@ class Link:
         found = self.mirrors.known(number)
         if found is not None:
             return found
-        return self.ask("describe", _Theirs(number))
+        return self.ask("describe", Theirs(number))
 
     def library_module(self, name: str) -> Any:
         """A module of the library."""
@@ -471,37 +472,11 @@ class Link:
 
     def _do_describe(self, thing: Any) -> Any:
         if isinstance(thing, type):
-            return _Raw(["T", self.encode_class(thing)])
-        return _Raw(["o", self.export(thing), self.encode_class(type(thing))])
+            return Raw(["T", self.encode_class(thing)])
+        return Raw(["o", self.export(thing), self.encode_class(type(thing))])
 
     def _do_subclass(self, name: str, bases: list[Any], members: dict[str, Any], options: dict[str, Any]) -> Any:
         cls, names = make_subclass(name, bases, members, options, next(iter(self._own_modules)))
         number = self.export(cls)
         self._told.add(number)
         return (number, names)
-
-
-class _Keywords(dict[str, Any]):
-    """The named arguments of a call."""
-
-
-class _Theirs:
-    """An object of the other side of which only the number is known."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-class _Raw:
-    """A node that is encoded already."""
-
-    def __init__(self, node: list[Any]) -> None:
-        self.node = node
-
-
-_SINGLETONS = frozenset(
-    {
-        ("dataclasses", "_FIELD"), ("dataclasses", "_FIELD_CLASSVAR"), ("dataclasses", "_FIELD_INITVAR"),
-        ("dataclasses", "MISSING"), ("dataclasses", "KW_ONLY"), ("inspect", "_empty"), ("inspect", "_void"),
-    }
-)  # fmt: skip

@@ -12,7 +12,6 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from .channel import Channel, MessageTooLargeError
