@@ -76,6 +76,53 @@ async def test_a_made_up_class_of_exception_tells_no_value() -> None:
     assert named.failure_class == "Empty"
 
 
+_TELLING = {
+    "a line made up by compiling": "exec(compile('\\n' * (numbers[0] - 1) + '1/0', '<solution>', 'exec'))",
+    "a line of a syntax error": "raise SyntaxError('no', ('<solution>', numbers[0], 1, ''))",
+    "an exit code": "import os; os._exit(numbers[0])",
+    "the size of a value": "return 'x' * ((17 << 20) + numbers[0])",
+    "a message between the processes": """
+    import sys
+    for module in list(sys.modules.values()):
+        if hasattr(module, 'describe_failure'):
+            told = {'kind': 'ValueError', 'message': 'v%d' % numbers[0], 'line': 1, 'source': 'v%d' % numbers[0]}
+            module.describe_failure = lambda *_: told
+    raise ValueError""",
+}
+
+
+@pytest.mark.parametrize("body", _TELLING.values(), ids=_TELLING)
+async def test_nothing_that_a_solution_does_tells_what_hidden_tests_hand_it(body: str) -> None:
+    hidden = HIDDEN.model_copy(update={"tests": "assert largest([113, 7]) == 113"})
+    evaluation = await judge(hidden, f"def largest(numbers):\n    {body}\n" + "# a comment\n" * 200)
+    assert not evaluation.passed and "113" not in evaluation.feedback and "17825905" not in evaluation.feedback
+
+
+_REMEMBERING = {
+    "in a list": "seen = []\ndef largest(n):\n    seen.append(n)\n    return seen\n",
+    "in a default": "def largest(n, seen=[]):\n    seen.append(n)\n    return str(seen)\n",
+    "in an exception": "seen = []\ndef largest(n):\n    seen.append(n)\n    raise ValueError(seen)\n",
+}
+
+
+@pytest.mark.parametrize("code", _REMEMBERING.values(), ids=_REMEMBERING)
+async def test_what_a_solution_remembers_of_hidden_tests_is_not_shown_by_visible_ones(code: str) -> None:
+    evaluation = await judge(LARGEST, code)
+    assert evaluation.visible_passed is False and "7531" not in evaluation.feedback
+
+
+async def test_visible_tests_use_what_hidden_ones_import_and_define() -> None:
+    tests = "import math\ndef near(a, b): return math.isclose(a, b)\nassert near(largest([7531]), 7531)"
+    visible = ("assert near(largest([1, 2]), 2) and math.isclose(largest([3]), 3)",)
+    problem = LARGEST.model_copy(update={"tests": tests, "visible_tests": visible})
+    evaluation = await judge(problem, "def largest(numbers):\n    return max(numbers)\n")
+    assert evaluation.passed and evaluation.visible_passed
+    needy = problem.model_copy(update={"visible_tests": ("assert largest([1]) == biggest",)})
+    needy = needy.model_copy(update={"tests": "biggest = 1\nassert largest([1]) == biggest", "prompt": "Write it."})
+    evaluation = await judge(needy, "def largest(numbers):\n    return max(numbers)\n")
+    assert evaluation.passed and evaluation.visible_passed
+
+
 async def test_only_visible_tests_decide_when_there_are_no_others() -> None:
     problem = LARGEST.model_copy(update={"tests": None})
     assert (await judge(problem, "def largest(numbers):\n    return max(numbers)\n")).passed
