@@ -11,7 +11,7 @@ from reflexion.evaluators.reading.answers import stated_answer
 from reflexion.evaluators.reading.matching import first_sentence, number_meant, number_stated, same_answer
 from reflexion.evaluators.reading.options import chosen_option, option_of, read_options
 from reflexion.evaluators.reading.quantities import Quantity, all_numbers, equal, whole_number
-from reflexion.evaluators.reading.wording import folded, normalize_answer, tokens
+from reflexion.evaluators.reading.wording import folded, is_unspaced, normalize_answer, tokens
 from reflexion.types import Evaluation, Problem, Trial
 
 __all__ = ["Choice", "Contains", "ExactMatch", "NormalizedMatch", "Numeric", "TokenF1", "token_f1"]
@@ -135,6 +135,8 @@ def _contains(reply: str, text: str) -> bool:
     """Whether a text stands in a reply as whole words, and not as part of `C#`, `1.5` or `-5`."""
     before = r"(?<![\w#+])(?<!\d[.,])" if text[0].isalnum() else r"(?<!\S)"
     after = r"(?![\w#]|\+\+|[.,]\d)" if text[-1].isalnum() else r"(?!\w)"
+    # Chinese, Japanese and Thai put no space between words.
+    before, after = "" if is_unspaced(text[0]) else before, "" if is_unspaced(text[-1]) else after
     return re.search(before + re.escape(text) + after, reply) is not None
 
 

@@ -60,10 +60,13 @@ _NUMBER = re.compile(
 )
 _ROUND = re.compile(r"[({]\s*([-+]?[\d.,]+)\s*[)}]\s*/\s*[({]\s*([-+]?[\d.,]+)\s*[)}]")
 _OPERATOR = re.compile(r"\s*(?:[A-Za-z\u00b0%]{0,15}\s*)?[-+*/\u00d7\u00f7=\u2248]{1,2}\s*[($]?\s*")
-_AND = re.compile(r"\s*(?:,|&|and|und|et|y)\s*", re.IGNORECASE)
-_CLOSE = re.compile(r"[\s.$)\]*]*")
+_AND = re.compile(r"\s*(?:,|&|and|und|et|y)\s*(?:[A-Za-z]\s?=\s?)?", re.IGNORECASE)
+_CLOSE = re.compile(r"(?:[\s\d.,;&+$)\]}*-]|and|or|und|et|y)*")
+"""Nothing but more numbers and the end."""
 _LONGEST_GAP = 40
-_OR = re.compile(r"\s*,?\s*(?:or|oder|ou|o|\u0438\u043b\u0438)\s*[$\u20ac\u00a3]?\s*", re.IGNORECASE)
+_OR = re.compile(
+    r"\s*,?\s*(?:or|oder|ou|o|\u0438\u043b\u0438)\s*(?:[A-Za-z]\s?=\s?)?[$\u20ac\u00a3]?\s*", re.IGNORECASE
+)
 _UNIT = re.compile(
     r"\s*(?:\$|\u20ac|\u00a3|\u00a5|[A-Za-z\u00b0\u00b5\u03a9][\w\u00b0/^*.()-]{0,24}(?:\s+[A-Za-z][\w/^-]{0,24}){0,3})?\s*"
 )
@@ -84,6 +87,17 @@ _GAP = re.compile(r"\s(?!\d)|\n")
 _ANY_DIGIT = re.compile(r"[0-9]")
 _FACTOR = re.compile(r"\s?\*?\s?(?:pi\b|\u03c0|sqrt|root\(|\u221a)|[xyz](?![A-Za-z])")
 _NAMED = re.compile(r"[A-Za-z]\s?=\s?(?=\S)")
+_BOUND = re.compile(r"(?:(?<![-=<>\n])>=?|<=?|!=|[\u2264\u2265\u2260])\s*\$?\s*\Z")
+_TAG_BEFORE = re.compile(r"</?[A-Za-z]{1,10}\s?/?>\s*\Z")
+"""A relation that makes the number behind it a bound: `x > 5` is not 5. Arrows, and quotes (`> 5`), are none."""
+_OPEN_ENDED = re.compile(r"\+(?=\s*(?:\Z|[.,;)])|\s+[A-Za-z]{2})")
+_DECADE = re.compile(r"(?:1\d|20)\d0\Z")
+_NO_UNITS = frozenset((
+    "half", "halves", "third", "thirds", "quarter", "quarters", "fourths", "fifths", "sixths", "eighths", "tenths",
+    "hundredths", "thousandths", "dozen", "dozens", "score", "percent", "hundred", *_SMALL, *_GREAT, "or", "to", "and",
+    "point", "plus", "minus", "times", "over", "by",
+))  # fmt: skip
+"""Words behind a number in words that make it another number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +149,17 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
 def _in_word(text: str, match: re.Match[str]) -> bool:
     """Whether the digits belong to a word, a unit or a formula, as in `H2O`, `x_1`, `m^2` or `2 sqrt(3)`."""
     start = match.start()
-    if _FACTOR.match(text, match.end()):
+    end = match.end()
+    following = text[end : end + 1]
+    if _FACTOR.match(text, end) or (following == "+" and _OPEN_ENDED.match(text, end)):
+        return True
+    if text[max(0, start - 3) : start].rstrip()[-1:] == "\u00b1" or (following == "s" and _DECADE.match(match[0])):
         return True
     if match["sign"] or not text[start].isdigit() or start == 0:
         return False
     before = text[start - 1]
-    if before in "^_":
-        return True
-    if before in "({" and (text[start - 2 : start - 1] in ("^", "_") or text[max(0, start - 5) : start - 1] == "sqrt"):
+    grouped = text[start - 2 : start - 1] in ("^", "_") or text[max(0, start - 5) : start - 1] == "sqrt"
+    if before in "^_" or (before in "({" and grouped):
         return True
     if before == "-" and text[start - 2 : start - 1].isalpha():
         return True
@@ -212,11 +229,15 @@ def first_number(text: str) -> Quantity | None:
         if number is None:
             continue
         if found is None:
+            before = cleaned[max(0, match.start() - 20) : match.start()]
+            if _BOUND.search(before) is not None and _TAG_BEFORE.search(before) is None:
+                return None
             found, end = number, match.end()
             continue
-        gap = cleaned[end : match.start()] + (match["sign"] or "")
+        gap = cleaned[end : match.start()]
         if _OR.fullmatch(gap) or (_AND.fullmatch(gap) and _CLOSE.fullmatch(cleaned, match.end())):
             return None  # two answers are none
+        gap += match["sign"] or ""
         if len(gap) > _LONGEST_GAP or _OPERATOR.fullmatch(gap) is None:
             break
         end = match.end()
@@ -294,7 +315,7 @@ def number_in_words(text: str) -> Quantity | None:
             break
         read += 1
     unit = words[read:]
-    if not read or len(unit) > _MOST_UNIT_WORDS or unit[:1] == ["of"]:
+    if not read or len(unit) > _MOST_UNIT_WORDS or unit[:1] == ["of"] or not _NO_UNITS.isdisjoint(unit):
         return None
     return Quantity(Fraction(total + part), text=text[:60])
 
