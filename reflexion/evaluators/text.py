@@ -106,12 +106,13 @@ class Contains(BaseEvaluator):
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
         """Judge by containment."""
-        reply = folded(trial.answer)
+        reply: str | None = None
         numbers: list[Quantity] | None = None
         for reference in references(problem):
             wanted = number_meant(reference)
             if wanted is None:
                 text = folded(reference if isinstance(reference, str) else accepted_text(reference))
+                reply = folded(trial.answer) if reply is None else reply
                 if text and _contains(reply, text):
                     return self.passed()
                 continue
