@@ -47,6 +47,8 @@ _OPERATION = re.compile(
     r"|\\begin\b|\||\d!\s*\Z"
 )
 """What makes another number of the ones in it."""
+_SUM = re.compile(r"[$\s(]*\d[\d.,]*(?:\s*[-+*/\u00d7\u00f7]\s*[$(]*\d[\d.,]*[)\s$]*){1,50}")
+"""A calculation that tells no result."""
 _LIST = re.compile(r"[-+]?[\d./]+(?:\s*[,;]\s*[-+]?[\d./]+){1,200}")
 _MONEY: dict[str, re.Pattern[str]] = {
     "dollar": re.compile(r"\$|\b(?:dollars?|usd)\b", re.IGNORECASE),
@@ -138,19 +140,21 @@ def number_stated(statement: Statement, reply: str) -> Quantity | None:
         text = text.removeprefix("> ")  # a line of its own that is a quote
     if statement.ended and _OPERATION.search(text):
         return None if text.endswith("!") else _worked_out(text)
-    if (whole := whole_number(text, units=True) or number_in_words(text)) is not None:
+    whole = whole_number(text, units=True) or number_in_words(text)
+    whole = whole or (_worked_out(text) if _ROOT_OR_PI.search(text) else None)
+    if whole is not None:
         return whole
-    if _ROOT_OR_PI.search(text) and (value := _worked_out(text)) is not None:
-        return value
     if not statement.marked:
         emphasised = _BOLD.findall(text)
         alone = whole_number(emphasised[0], units=True) if len(emphasised) == 1 else None
-        return alone or last_number(reply)
+        return alone or (_worked_out(text) if _SUM.fullmatch(text) else None) or last_number(reply)
     found = first_number(text) if _NOT.match(text) is None else None
     if found is None and not statement.ended and not any(c.isdigit() for c in text):
         # "The answer is found by adding:", and then the sum.
         return last_number(reply[statement.start :])
-    return found or _worked_out(first_sentence(text))  # 3 + 5, with no result told
+    sentence = first_sentence(text)
+    # 3 + 5, with no result told; a number by itself was refused before.
+    return found or (_worked_out(sentence) if whole_number(sentence) is None else None)
 
 
 def _worked_out(text: str) -> Quantity | None:
