@@ -51,7 +51,7 @@ def bare(text: str) -> str:
 
     What belongs to the word stays: the signs of `C#`, `.NET`, `A*` and `-5`.
     """
-    text = (_TAG.sub("", text) if "<" in text else text).strip()
+    text = ((_TAG.sub("", text).strip() if "<" in text else "") or text).strip()
     for _ in range(8):
         before = text
         text = text.lstrip(_HEAD).rstrip(_TAIL) or text

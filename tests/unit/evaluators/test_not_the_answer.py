@@ -243,3 +243,28 @@ def test_a_label_that_is_spoken_of_is_not_chosen(reply: str) -> None:
 )  # fmt: skip
 def test_a_label_with_its_reason_is_chosen(reply: str) -> None:
     assert chosen_option(reply, TOWNS) == "B"
+
+
+@pytest.mark.parametrize("answer", ["\u200b", "<think>Oslo</think>", "\u2060 \ufeff", ["<think>Oslo</think>", ""]])
+def test_a_reference_that_not_even_itself_meets_is_refused(answer: Any) -> None:
+    problem = Problem(id="p", prompt="?", answer=answer)
+    assert "no reply can" in (resolve_evaluator("exact", problem).check(problem) or "")
+
+
+@pytest.mark.parametrize(
+    "answer", ["<b>", "C#", "!", "**", "...", "{}", "a\n\nb", "Answer: 5", r"\boxed{7}", "\u00bd", "5 < 6"]
+)
+async def test_odd_references_are_met_by_themselves(answer: str) -> None:
+    assert await passes(answer, answer) or await passes(answer, f"Answer: {answer}")
+
+
+@pytest.mark.parametrize("pattern", [".*", "x*", "y|", "(?s).{0,9}"])
+def test_a_pattern_that_any_reply_matches_is_refused(pattern: str) -> None:
+    problem = Problem(id="p", prompt="?", answer=pattern)
+    assert "any reply matches" in (resolve_evaluator("regex", problem).check(problem) or "")
+
+
+@pytest.mark.parametrize("pattern", ["^$", r"\w", "^(?!.*sorry)", "Oslo|Bergen", "[^a]*"])
+def test_a_pattern_that_some_reply_fails_is_taken(pattern: str) -> None:
+    problem = Problem(id="p", prompt="?", answer=pattern)
+    assert resolve_evaluator("regex", problem).check(problem) is None
