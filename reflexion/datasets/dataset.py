@@ -17,6 +17,7 @@ from reflexion.datasets.files.packed import PackedFile
 from reflexion.datasets.files.rows import Row, RowSource, UniqueIds
 from reflexion.datasets.files.tables import ColumnarRows, CsvRows
 from reflexion.datasets.formats import FORMATS, Format, Record, detect, identifier
+from reflexion.datasets.formats.fields import OWN_SOLUTIONS
 from reflexion.datasets.mapping import FieldMap
 from reflexion.datasets.selection import Condition, Where, parse_where
 from reflexion.errors import ConfigurationError, DatasetError
@@ -84,8 +85,9 @@ class _Reader:
         record = row.record
         if self._map:
             record = self._map.apply(record, f"{self._path}:{row.number}", first=first)
-        if self.lists and isinstance(answer := record.get("answer"), str) and answer.startswith(('["', "['")):
-            record = {**record, "answer": as_list(answer) or answer}
+        if self.lists and isinstance(answer := record.get("answer"), str) and answer.startswith(('["', "['", "[]")):
+            items = as_list(answer)
+            record = {**record, "answer": answer if items is None else items}
         return record
 
     def inspect(self, row: Row) -> None:
@@ -94,9 +96,21 @@ class _Reader:
         record = self.mapped(row, first=self._format is None)
         if self._format is None:
             self._format = detect(record, f"{self._path}:{number}")
+            self._check_used(f"{self._path}:{number}")
         self._format.check(record, self._path, number)
         if self._ids is not None:
             self._ids.add(identifier(record, number))
+
+    def _check_used(self, where: str) -> None:
+        """Raise when a mapping names a field that problems of this form do not have: it would vanish unseen."""
+        assert self._format is not None
+        known = {*self._format.by_name, *OWN_SOLUTIONS, "id", "_id", "task_id", "metadata"}
+        for ours, spec in self._map.mapping.items():
+            if ours not in known:
+                raise DatasetError(
+                    f"{where}: mapping {ours}={spec}: what it gives cannot be used as {ours!r}: the file would be read "
+                    f"as {self._format.name!r}, which has no such field"
+                )
 
     def finish(self, source: RowSource) -> None:
         """Look for ids given twice, once all rows were inspected."""

@@ -15,6 +15,8 @@ __all__ = ["FieldMap"]
 
 _SLOT = re.compile(r"\{([^{}]+)\}")
 _ABSENT = object()
+_SEVERAL = frozenset(("options", "choices", "endings"))
+"""Targets that hold several texts, which a join keeps apart."""
 
 
 class FieldMap:
@@ -22,7 +24,8 @@ class FieldMap:
 
     What a target is made of is one of: a field's name; a path into it (`answer.aliases`, `answers.text.0`; through
     a list of objects it collects); a template (`{Body} {Question}`, where `\\n` breaks the line); several joined
-    by `+` (`test_list+challenge_test_list`: lists one after another, texts line by line). A field whose own name
+    by `+` (`test_list+challenge_test_list`: lists one after another, texts line by line, and options each by
+    itself). A field whose own name
     looks like one of these is taken by its name.
     """
 
@@ -45,18 +48,18 @@ class FieldMap:
         """
         kept = {k: v for k, v in record.items() if k not in self._used and k not in self.mapping}
         for ours, spec in self.mapping.items():
-            value = self._value(record, spec, where, first)
+            value = self._value(record, spec, where, first, apart=ours in _SEVERAL)
             if value is not _ABSENT:
                 kept[ours] = value
         return kept
 
-    def _value(self, record: Record, spec: str, where: str, first: bool) -> Any:
+    def _value(self, record: Record, spec: str, where: str, first: bool, *, apart: bool = False) -> Any:
         if spec in record:
             return record[spec]
         if _SLOT.search(spec):
             return _SLOT.sub(lambda slot: _text(self._named(record, slot[1].strip(), where)), spec.replace("\\n", "\n"))
         if "+" in spec:
-            return _joined([self._named(record, part.strip(), where) for part in spec.split("+")])
+            return _joined([self._named(record, part.strip(), where) for part in spec.split("+")], apart=apart)
         if "." in spec:
             return _walk(record, spec, where)
         if first:
@@ -129,9 +132,10 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _joined(values: list[Any]) -> Any:
+def _joined(values: list[Any], *, apart: bool = False) -> Any:
+    """Lists one after another; texts line by line, or each by itself where the target holds several."""
     parts = [read_cell(v) or v if isinstance(v, str) else v for v in values]
     present = [p for p in parts if p is not None and p != ""]
-    if any(isinstance(p, list) for p in present):
+    if apart or any(isinstance(p, list) for p in present):
         return [item for p in present for item in (cast("list[Any]", p) if isinstance(p, list) else [p])]
     return "\n".join(_text(p) for p in present)

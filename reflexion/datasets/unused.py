@@ -38,6 +38,7 @@ _ANSWERS = (
 _TESTS = ("tests", "test", "asserts", "testcases", "unittest", "checks")
 _NEVER = ("id", "level", "type", "source", "difficulty", "category", "subject", "split", "seed", "date", "topic")
 _CODE = re.compile(r"^\s*(?:assert\b|def check\b|class \w+\(.*TestCase)", re.MULTILINE)
+_STATEMENTS = re.compile(r"^\s*(?:def \w+\(|class \w+\s*[(:]|return\b|import \w|from \w+ import\b)", re.MULTILINE)
 _TESTING = re.compile(r"\bassert\s|\bunittest\b|\bdef check\b")
 _MOST = 3
 """Mappings proposed at once."""
@@ -58,7 +59,21 @@ def suggested_maps(record: Mapping[str, Any], wanted: Sequence[str] = ("prompt",
             path = min(candidates)[1]
             taken.add(path)
             found.append(f"--map {_quoted(f'{ours}={path}')}")
+    if "answer" in wanted and not any(m.startswith(("--map answer", "--map 'answer")) for m in found):
+        turns = [path for path in map(_last_turn, record.items()) if path is not None]
+        found += [f"--map {_quoted(f'answer={path}')}" for path in turns[:1]]
     return found[:_MOST]
+
+
+def _last_turn(field: tuple[str, Any]) -> str | None:
+    """The path to the answer that a chat ends with, or None."""
+    from reflexion.datasets.formats.messages import ends_with_answer  # formats import this module
+
+    name, value = field
+    last: Any = cast("list[Any]", value)[-1] if isinstance(value, list) and value else None
+    if not isinstance(last, dict) or not ends_with_answer(value):
+        return None
+    return f"{name}.-1.{'content' if 'content' in last else 'value'}"
 
 
 def _quoted(text: str) -> str:
@@ -85,6 +100,8 @@ def _rank(ours: str, names: Sequence[str], path: str, value: Any) -> tuple[int, 
         return (0, 0) if code else (1, 0) if set(words) & set(names) and isinstance(value, str | list) else None
     # What is in an object is looked at by itself.
     unlikely = isinstance(value, dict) or (ours == "prompt" and not isinstance(value, str | list))
+    if ours == "answer" and isinstance(value, str) and _STATEMENTS.search(value) is not None:
+        return None  # a solution in code: no reply would be the same text
     if code or unlikely or any(w in _NEVER for w in words):
         return None
     joined = "".join(words)

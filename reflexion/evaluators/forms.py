@@ -41,9 +41,11 @@ class Regex(BaseEvaluator):
 
         for pattern in accepted_answers(problem):
             try:
-                _compiled(pattern)
+                compiled = _compiled(pattern)
             except (regex.error, RecursionError, OverflowError, MemoryError) as exc:
                 return f"field 'answer' is not a regular expression: {exc}"
+            if _matches_anything(compiled):
+                return f"field 'answer' is {quoted(pattern, 40)}, which any reply matches: write what must be in it"
         return super().check(problem)
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
@@ -58,6 +60,20 @@ class Regex(BaseEvaluator):
                 "PatternTimeout",
             )
         return self.wrong(problem, f"The answer {quoted(statement.text)} does not have the form wanted.")
+
+
+_REPLIES = ("", "w", "0", "-1.5\n\u2603", "No idea, (sorry) {x}.")
+"""Replies that have nothing in common."""
+
+
+def _matches_anything(pattern: regex.Pattern[str]) -> bool:
+    """Whether a pattern matches all of them; what it may forbid by looking around is not known."""
+    if any(look in pattern.pattern for look in ("(?!", "(?=", "(?<", "[^")):
+        return False
+    try:
+        return all(pattern.search(reply, timeout=_SECONDS) for reply in _REPLIES)
+    except TimeoutError:
+        return False
 
 
 def _matches(pattern: regex.Pattern[str], reply: str, statement: Statement) -> bool:

@@ -11,7 +11,8 @@ from reflexion.evaluators.reading.answers import stated_answer
 from reflexion.evaluators.reading.matching import first_sentence, number_meant, number_stated, same_answer
 from reflexion.evaluators.reading.options import chosen_option, option_of, read_options
 from reflexion.evaluators.reading.quantities import Quantity, all_numbers, equal, whole_number
-from reflexion.evaluators.reading.wording import folded, normalize_answer, tokens
+from reflexion.evaluators.reading.wording import clean, folded, is_unspaced, normalize_answer, tokens
+from reflexion.thought import split_thought
 from reflexion.types import Evaluation, Problem, Trial
 
 __all__ = ["Choice", "Contains", "ExactMatch", "NormalizedMatch", "Numeric", "TokenF1", "token_f1"]
@@ -25,6 +26,14 @@ class ExactMatch(BaseEvaluator):
     of layout, an article before it and punctuation at its end do not count; signs within it do.
     """
 
+    def check(self, problem: Problem) -> str | None:
+        """Some accepted answer must be met by a reply that gives it."""
+        wanted = references(problem)
+        if wanted and not any(_can_be_met(r) for r in wanted):
+            shown = quoted(accepted_text(wanted[0]), 40)
+            return f"field 'answer' is {shown}, which no reply can meet, not even itself: give the answer as plain text"
+        return super().check(problem)
+
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
         """Judge by comparison."""
         statement = stated_answer(trial.answer)
@@ -34,6 +43,20 @@ class ExactMatch(BaseEvaluator):
         if not statement.marked and len(trial.answer.split()) > 30:
             feedback += " End with a line `Answer: ` and nothing but the answer."
         return self.wrong(problem, feedback)
+
+
+_PLAIN = re.compile(r"[\w .,'-]{0,200}", re.ASCII)
+
+
+def _can_be_met(reference: Any) -> bool:
+    """Whether a reply that is the reference, or marks it, would pass: it may be read as thoughts, or as nothing."""
+    if not isinstance(reference, str) or _PLAIN.fullmatch(reference) is not None:
+        return True
+    for reply in (reference, f"Answer: {reference}"):
+        told = split_thought(reply)
+        if not told.cut and told.answer.strip() and same_answer(stated_answer(told.answer), told.answer, reference):
+            return bool(clean(reference).strip())
+    return False
 
 
 class NormalizedMatch(BaseEvaluator):
@@ -106,12 +129,13 @@ class Contains(BaseEvaluator):
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
         """Judge by containment."""
-        reply = folded(trial.answer)
+        reply: str | None = None
         numbers: list[Quantity] | None = None
         for reference in references(problem):
             wanted = number_meant(reference)
             if wanted is None:
                 text = folded(reference if isinstance(reference, str) else accepted_text(reference))
+                reply = folded(trial.answer) if reply is None else reply
                 if text and _contains(reply, text):
                     return self.passed()
                 continue
@@ -135,6 +159,8 @@ def _contains(reply: str, text: str) -> bool:
     """Whether a text stands in a reply as whole words, and not as part of `C#`, `1.5` or `-5`."""
     before = r"(?<![\w#+])(?<!\d[.,])" if text[0].isalnum() else r"(?<!\S)"
     after = r"(?![\w#]|\+\+|[.,]\d)" if text[-1].isalnum() else r"(?!\w)"
+    # Chinese, Japanese and Thai put no space between words.
+    before, after = "" if is_unspaced(text[0]) else before, "" if is_unspaced(text[-1]) else after
     return re.search(before + re.escape(text) + after, reply) is not None
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from reflexion.datasets.cells import as_list
 
-__all__ = ["is_prompt", "prompt_text"]
+__all__ = ["ends_with_answer", "is_prompt", "prompt_text"]
 
 _ROLES = {"human": "User", "gpt": "Assistant", "user": "User", "assistant": "Assistant", "system": "System"}
 
@@ -22,9 +22,18 @@ def prompt_text(value: Any) -> str:
     messages = _messages(value if not isinstance(value, str) else _listed(value))
     if messages is None:
         return cast("str", value)
+    if any(role == "User" for role, _ in messages):
+        # The turn of an assistant at the end is an answer, which must not be told.
+        messages = messages[: max(i for i, (role, _) in enumerate(messages) if role != "Assistant") + 1]
     if len(messages) == 1 and messages[0][0] in ("User", ""):
         return messages[0][1]
     return "\n\n".join(f"{role}: {text}" if role else text for role, text in messages)
+
+
+def ends_with_answer(value: Any) -> bool:
+    """Whether it is a chat whose last turn is an assistant's."""
+    messages = _messages(value)
+    return messages is not None and messages[-1][0] == "Assistant" and any(role == "User" for role, _ in messages)
 
 
 def _listed(text: str) -> Any:

@@ -166,6 +166,8 @@ def _math(record: Record) -> dict[str, Any]:
     answer = record["answer"] if record.get("answer") is not None else boxed(record["solution"])
     if answer is None:
         raise Unfit("field 'solution' has no result in \\boxed{…}, and there is no field 'answer'")
+    if isinstance(answer, str) and re.fullmatch(r"0+\d+", answer.strip()):
+        answer = answer.strip().lstrip("0") or "0"  # AIME writes 33 as 033
     return {"prompt": record["problem"], "answer": answer, "metadata": {"rationale": record["solution"]}}
 
 
@@ -208,7 +210,8 @@ def _question(record: Record) -> dict[str, Any]:
     if isinstance(answer, str) and "####" in answer:
         raise Unfit(f"field {name!r} has its result after '####', and the first row has not; give all rows one form")
     if name in _SEVERAL:
-        answer = _texts_in(answer) or answer
+        items = as_list(answer)
+        answer = answer if items is None else _texts_in(items)
     if isinstance(answer, bool):
         return _bool_q({"question": next(record[n] for n in _ASKED if is_text(record.get(n))), "answer": answer})
     if isinstance(answer, dict):

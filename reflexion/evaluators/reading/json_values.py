@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from pydantic import JsonValue
 
@@ -81,6 +81,19 @@ def extract_json(reply: str) -> Any:
     for value in _values(reply, last=True):
         return value
     raise ValueError(problem)
+
+
+def same_json(left: Any, right: Any) -> bool:
+    """Whether two JSON values are equal; `true` is not 1, unlike in Python, and 1.0 is."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, dict) and isinstance(right, dict):
+        a, b = cast("dict[str, Any]", left), cast("dict[str, Any]", right)
+        return a.keys() == b.keys() and all(same_json(value, b[name]) for name, value in a.items())
+    if isinstance(left, list) and isinstance(right, list):
+        c, d = cast("list[Any]", left), cast("list[Any]", right)
+        return len(c) == len(d) and all(map(same_json, c, d))
+    return bool(left == right)
 
 
 def json_objects(reply: str) -> list[dict[str, Any]]:

@@ -29,8 +29,10 @@ _FUNCTIONS = frozenset((
 ))  # fmt: skip
 _NAME = re.compile(r"\\([a-zA-Z]+)\*?|\\(.)", re.DOTALL)
 _DEGREES = re.compile(r"\^\s*(?:\{\s*(?:\\circ|\\degree)\s*\}|\\circ\b|\\degree\b)")
-_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\!|,\\!|\{\\,\})(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\!|,\\!|\{\\,\})[ ]?(?=\d{3}(?!\d))")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-zA-Z*]{1,20}\}(?:\{[lcr| ]{0,20}\})?")
+_MATRIX = re.compile(r"\\(begin|end)\s*\{(?:[pbB]?matrix|smallmatrix|array)\*?\}(?:\{[lcr| ]{0,20}\})?")
+"""A matrix or a vector, whose entries have an order."""
 _DELIMITERS = re.compile(r"\\[()\[\]]|\$\$")
 _SIGNED = re.compile(r"[-+]\d+(?:\.\d+)?")
 _DEPTH = 40
@@ -61,6 +63,7 @@ def plain(text: str) -> str:
     text = text.replace("\\$", money).replace("\\%", "%").replace("\\#", "#").replace("\\&", "&").replace("\\_", "_")
     text = _THOUSANDS.sub(",", text)
     text = _DEGREES.sub("\u00b0", text)
+    text = _MATRIX.sub(lambda m: " [" if m[1] == "begin" else "] ", text)
     text = _ENVIRONMENT.sub(" ", text)
     text = _DELIMITERS.sub("", text)
     text = _SPACING.sub(" ", text)

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from reflexion.evaluators.reading.answers import Statement, stated_answer
 from reflexion.evaluators.reading.expressions import constant, same_formula
-from reflexion.evaluators.reading.json_values import extract_json
+from reflexion.evaluators.reading.json_values import extract_json, same_json
 from reflexion.evaluators.reading.latex import plain
 from reflexion.evaluators.reading.quantities import (
     Quantity,
@@ -41,13 +41,48 @@ _SENTENCE = re.compile(r"(?<=[\w)\]\"'*])(?:[.!?;](?=\s)|,?\s+(?=(?:because|sinc
 _FORMULA = re.compile(
     r"\\[a-zA-Z{]|_\{?\d|[\^\u221a\u03c0\u221e]|\d\s*[a-z(]|[a-zA-Z]\s*[-+*/=]\s*[\d(a-zA-Z]\b|\A\s*[\[({].*\d.*[\])}]\s*\Z"
 )
+_OPERATION = re.compile(
+    r"\\(?:log|ln|lg|exp|sin|cos|tan|cot|sec|csc|arc[a-z]{3}|[dt]?binom|lfloor|lceil|max|min|gcd|lcm|sum|prod|int|lim)"
+    r"(?![a-zA-Z])"
+    r"|\\begin\b|\||\d!\s*\Z"
+)
+"""What makes another number of the ones in it."""
+_SUM = re.compile(r"[$\s(]*\d[\d.,]*(?:\s*[-+*/\u00d7\u00f7]\s*[$(]*\d[\d.,]*[)\s$]*){1,50}")
+"""A calculation that tells no result."""
+_LIST = re.compile(r"[-+]?[\d./]+(?:\s*[,;]\s*[-+]?[\d./]+){1,200}")
+_MONEY: dict[str, re.Pattern[str]] = {
+    "dollar": re.compile(r"\$|\b(?:dollars?|usd)\b", re.IGNORECASE),
+    "euro": re.compile(r"\u20ac|\b(?:euros?|eur)\b", re.IGNORECASE),
+    "pound": re.compile("\u00a3|\\bgbp\\b", re.IGNORECASE),
+    "yen": re.compile("\u00a5|\\b(?:yen|jpy|yuan|cny|rmb)\\b", re.IGNORECASE),
+    "rupee": re.compile("\u20b9|\\b(?:rupees?|inr)\\b", re.IGNORECASE),
+}
+_MONEY_BEHIND = re.compile(
+    r"(?<=\d)\s*(?:[\u20ac\u00a3\u00a5\u20b9]|(?:dollars?|usd|euros?|eur|gbp|yen|jpy|rupees?|inr)\b)\s*\Z",
+    re.IGNORECASE,
+)
+_LATEX_DOLLARS = re.compile(r"(?<!\\)\$([^$\n]{1,300})(?<!\\)\$")
+_TAKEN_BACK = re.compile(
+    r"\W*(?:or|oder|ou|wait|no wait|actually|sorry|wrong|incorrect|hmm+|scratch|correction|rather|maybe|perhaps)\b"
+)
+_YES_OR_NO = re.compile(r"\W*(?:yes|no|true|false)\b")
+_COMMENTS = frozenset((
+    "it", "is", "it's", "isn't", "that", "that's", "he", "she", "they", "this", "correct", "right", "indeed", "course",
+    "exactly", "final", "done",
+))  # fmt: skip
+"""Words of a comment on an answer, however short."""
+_DOUBT = re.compile(r"\b(?:however|wrong|incorrect|actually|wait|mistake|mistaken|instead)\b", re.IGNORECASE)
 _ROOT_OR_PI = re.compile(r"\\(?:sqrt|pi|frac)|[\u221a\u03c0^]|sqrt|\bpi\b")
-_UNIT = re.compile(r"(?<=\d)\s*\\(?:text|mbox|mathrm)\s*\{[^{}\d]{0,40}\}(?:\^\{?\d\}?)?\s*\Z")
+_UNIT = re.compile(
+    r"(?<=\d)\s*\\(?:text|mbox|mathrm)\s*\{(?!\s*[ap]\.?\s?m\.?\s*\})[^{}\d]{0,40}\}(?:\^\{?\d\}?)?\s*\Z", re.IGNORECASE
+)
 """A unit as LaTeX has it: data sets of mathematics leave it out of the comparison."""
 _INLINE = re.compile(r"\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}?)\\\)")
 _NOT = re.compile(r"\W{0,3}(?:not|never)\b", re.IGNORECASE)
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
 _FEW_WORDS, _SENTENCE_WORDS = 5, 8
+_ANOTHER_ANSWER = 2
+"""Words that stand behind an answer as another one, too few for a reason."""
 _MARKS = ("\\boxed", "####", "<answer>")
 
 
@@ -62,11 +97,15 @@ def same_answer(statement: Statement, reply: str, reference: JsonValue, toleranc
         return _same_text(statement, reply, "yes" if reference else "no")
     if isinstance(reference, dict | list):
         return _same_json(reply, reference)
+    text = _given(str(reference))
+    if _same_list(statement, text):
+        return True
     wanted = number_meant(reference)
     if wanted is not None:
         given = number_stated(statement, reply)
-        return given is not None and equal(given, wanted, tolerance)
-    text = _given(str(reference))
+        if given is None or _other_money(statement.text, text, percent=wanted.percent and not given.percent):
+            return False
+        return equal(given, wanted, tolerance)
     return _same_text(statement, reply, text) or _same_formula(statement, text)
 
 
@@ -74,7 +113,7 @@ def same_answer(statement: Statement, reply: str, reference: JsonValue, toleranc
 def _number_in(text: str) -> Quantity | None:
     if _CODE.match(text.strip()):
         return None  # 007 and 02139 are names
-    found = whole_number(_UNIT.sub("", text))
+    found = whole_number(_MONEY_BEHIND.sub("", _UNIT.sub("", text)))
     if found is None and _ROOT_OR_PI.search(text) and (value := constant(text)) is not None:
         return Quantity(value, text=text)
     return found
@@ -97,26 +136,57 @@ def _given(reference: str) -> str:
 def number_stated(statement: Statement, reply: str) -> Quantity | None:
     """The one number a reply states: the first of what is marked, else the last."""
     text = statement.text
-    if (whole := whole_number(text, units=True) or number_in_words(text)) is not None:
+    if text == statement.line:
+        text = text.removeprefix("> ")  # a line of its own that is a quote
+    if statement.ended and _OPERATION.search(text):
+        return None if text.endswith("!") else _worked_out(text)
+    whole = whole_number(text, units=True) or number_in_words(text)
+    whole = whole or (_worked_out(text) if _ROOT_OR_PI.search(text) else None)
+    if whole is not None:
         return whole
-    if _ROOT_OR_PI.search(text) and (value := constant(text)) is not None:
-        return Quantity(value, text=text)
     if not statement.marked:
         emphasised = _BOLD.findall(text)
         alone = whole_number(emphasised[0], units=True) if len(emphasised) == 1 else None
-        return alone or last_number(reply)
+        return alone or (_worked_out(text) if _SUM.fullmatch(text) else None) or last_number(reply)
     found = first_number(text) if _NOT.match(text) is None else None
     if found is None and not statement.ended and not any(c.isdigit() for c in text):
         # "The answer is found by adding:", and then the sum.
         return last_number(reply[statement.start :])
-    if found is None and (value := constant(first_sentence(text))) is not None:
-        return Quantity(value, text=text)  # 3 + 5, with no result told
-    return found
+    sentence = first_sentence(text)
+    # 3 + 5, with no result told; a number by itself was refused before.
+    return found or (_worked_out(sentence) if whole_number(sentence) is None else None)
+
+
+def _worked_out(text: str) -> Quantity | None:
+    value = constant(text)
+    return None if value is None else Quantity(value, text=text)
+
+
+def _same_list(statement: Statement, reference: str) -> bool:
+    """Whether both are the same numbers in the same order, however their commas are spaced."""
+    if "," not in reference and ";" not in reference:
+        return False
+    left, right = (_LIST.fullmatch(clean(plain(t)).strip(" $.")) for t in (statement.text[:_LONGEST], reference))
+    if left is None or right is None:
+        return False
+    given, wanted = (re.split(r"\s*[,;]\s*", m[0]) for m in (left, right))
+    return given == wanted
+
+
+def _other_money(stated: str, reference: str, *, percent: bool) -> bool:
+    """Whether a sum of money is one of another currency, or no share of a hundred where one is wanted."""
+    given, wanted = _money(stated[:80]), _money(reference[:80])
+    return bool(given) and (percent or (bool(wanted) and given.isdisjoint(wanted)))
+
+
+def _money(text: str) -> set[str]:
+    text = _LATEX_DOLLARS.sub(r"\1", text)
+    return {name for name, sign in _MONEY.items() if sign.search(text)}
 
 
 def _same_json(reply: str, reference: JsonValue) -> bool:
     try:
-        return bool(extract_json(reply) == reference)
+        return same_json(extract_json(reply), reference)
     except ValueError:
         return False
 
@@ -145,6 +215,8 @@ def _paragraph(reply: str) -> str | None:
     last = rest.rstrip().rpartition("\n")[2]
     if "\n" in first or len(first.split()) > _FEW_WORDS or len(last.split()) <= _SENTENCE_WORDS:
         return None
+    if _DOUBT.search(rest):
+        return None
     return None if first.rstrip("* ").endswith(":") else first
 
 
@@ -171,7 +243,22 @@ def _alike(a: str, b: str) -> bool:
 
 
 def _begins(text: str, wanted: str) -> bool:
-    return bool(wanted) and text.startswith(wanted) and _ENDS.match(text, len(wanted)) is not None
+    if not wanted or not text.startswith(wanted) or (end := _ENDS.match(text, len(wanted))) is None:
+        return False
+    return any(c.isalpha() for c in end[0]) or not _goes_on(text[end.end() :], wanted, bracketed=end[0].endswith("("))
+
+
+def _goes_on(rest: str, wanted: str, *, bracketed: bool) -> bool:
+    """Whether what follows an answer takes it back, or gives another one: `Paris. No, London.`, `Paris (or London)`."""
+    if _TAKEN_BACK.match(rest):
+        return True
+    first = _YES_OR_NO.match(rest)
+    if first is not None and first[0].strip(" \t.,;:!?-()") != wanted:
+        return True
+    if wanted not in _YES_NO and re.match(r"\W*no\b\W", rest):
+        return True
+    words = re.findall(r"[\w'-]+", rest)
+    return not bracketed and 0 < len(words) <= _ANOTHER_ANSWER and _COMMENTS.isdisjoint(words)
 
 
 def _same_formula(statement: Statement, reference: str) -> bool:

@@ -32,7 +32,8 @@ _JOINS = re.compile(r"[\s,;/|]*(?:\band\b|\bor\b|&)?[\s,;/|]*\Z", re.IGNORECASE)
 
 _NEGATIVE = re.compile(
     r"\b(?:wrong|incorrect|false|not|cannot|never|neither|nor|eliminat\w*|rul\w+ out|exclud\w*|reject\w*|unlikely"
-    r"|falsch|nicht)\b|n't\b|[:=-]\s*(?:no\b|\u2717|\u2718|\u274c)",
+    r"|except|anything but|all but|other than|instead of|rather than|bad|worse|worst|poor|weak|mistaken?|fail\w*"
+    r"|tempting|distract\w*|trap|implausible|impossible|invalid|inaccurate|misleading|nonsense|falsch|nicht)\b|n't\b|[:=-]\s*(?:no\b|\u2717|\u2718|\u274c)",
     re.IGNORECASE,
 )
 _POSITIVE = re.compile(
@@ -42,7 +43,7 @@ _POSITIVE = re.compile(
 )
 _CLAUSE = re.compile(
     r"[.;!?]+(?=\s|\Z)|\n+|,\s+(?:but|while|whereas|and|so)\b|,\s+(?=[(\[]?[A-Z0-9](?:[)\].:,]|\s|\Z))|\((?![A-Za-z0-9]{1,2}\))"
-    r"|\b(?:but|while|whereas)\b|(?=,\s+(?:not|rather than|instead of)\b)"
+    r"|(?<![Aa]nything )(?<![Aa]ll )\b(?:but|while|whereas)\b|(?=,\s+(?:not|rather than|instead of)\b)"
 )
 _BECAUSE = re.compile(r"\b(?:because|since|as|weil|denn)\b", re.IGNORECASE)
 _NO_ARTICLE = re.compile(r"\s+(?:is|was|or|and|nor|but|because|since|as|seems|would|must|vs)\b|\s*[^\sa-z]|\s*\Z")
@@ -50,6 +51,14 @@ _REASON = re.compile(
     r"\s*(?:[-\u2013\u2014:(]|,?\s*(?:because|since|as|for|is|would|seems|it|this|that|which|the|due|given|here|must|was)\b)",
     re.IGNORECASE,
 )
+_PREDICATE = re.compile(r"\s+(?!(?:because|since|as|for|due|given|here|it|this|that|which|the)\b)[^\W\d_A-Z]")
+"""A label that something is said of: `B is …`, `B fails`; of a label that is chosen only the reason is told."""
+_IDENTIFIES = re.compile(r"\s*(?:is|was|seems|would be)\s+(?:the|what|how|where|when|why|who|my|our)\b", re.IGNORECASE)
+_TAKEN_BACK = re.compile(
+    r"(?:\.\.\.|[?;,.:-])\s*(?:but\s+)?(?:no|wait|actually|sorry|i mean|or rather|correction|on second thought)\b",
+    re.IGNORECASE,
+)
+_NO = re.compile(r"\W*(?:no|nope|wait|no wait)\W*", re.IGNORECASE)
 _NAMED = r"\b(?:options?|choices?|letters?|answers?|number|statement|alternative)\s*(?:is|:|no\.?)?\s*"
 
 _NAMED_FIRST = re.compile(_NAMED, re.IGNORECASE)
@@ -236,7 +245,9 @@ def _leading(text: str, options: Options) -> str | None:
     end = text[: len(text) - len(rest)]
     first = _CLAUSE.split(rest, maxsplit=1)[0]
     if (
-        _NEGATIVE.search(first)
+        _NEGATIVE.search(_BECAUSE.split(first, maxsplit=1)[0])
+        or _retracted(label, rest, end, options)
+        or _by_text(first, options) not in (None, label)
         or _listing(label, rest, options)
         or _other(label, (" ," if end.endswith(",") else "") + rest, options)
     ):
@@ -246,11 +257,23 @@ def _leading(text: str, options: Options) -> str | None:
     following = folded(rest)
     if options.get(label) and (following == options[label] or following.startswith(options[label] + " ")):
         return label
-    if label in ("A", "I", "a", "i") and not re.match(
+    word = label in ("A", "I", "a", "i") and not re.match(
         r"\s*(?:because|since|is|,|\(|[-\u2013\u2014])", rest, re.IGNORECASE
-    ):
+    )
+    if word or (options and not _REASON.match(rest)):
         return None
-    return label if _REASON.match(rest) or not options else None
+    # "B is tempting" is said of B and decides for nothing.
+    return label if _PREDICATE.match(rest) is None or _POSITIVE.search(first) or _IDENTIFIES.match(rest) else None
+
+
+def _retracted(label: str, rest: str, end: str, options: Options) -> bool:
+    """Whether a choice is taken back behind it: `A... no, B`, `A? No.`."""
+    behind = (end[-1:] if end[-1:] in ".:,?" else "") + rest
+    taken = _TAKEN_BACK.search(behind)
+    if taken is None:
+        return False
+    others = _mentions(behind[taken.end() :], options) - {label}
+    return bool(others) or (taken.start() <= 1 and not behind[taken.end() :].strip(" .!"))
 
 
 def _listing(label: str, rest: str, options: Options) -> bool:
@@ -282,6 +305,9 @@ def _mentioned(text: str, options: Options) -> str | None:
     for clause in _CLAUSE.split(_undone(text)):
         if not _HAS_WORD.search(clause):
             continue
+        if _NO.fullmatch(clause) is not None:
+            said = {"for": set(), "named": set()}  # "A? No."
+            continue
         head = _BECAUSE.split(clause, maxsplit=1)[0]
         # What is named as the reason was not chosen by that.
         told = head if (labels := _mentions(head, options)) else clause
@@ -292,13 +318,26 @@ def _mentioned(text: str, options: Options) -> str | None:
         negative = _NEGATIVE.search(told) is not None or (negative and _LABELS_ONLY.fullmatch(told) is not None)
         if negative:
             continue
-        said["named"] |= labels
         if _POSITIVE.search(told):
             said["for"] |= labels
+        if _POSITIVE.search(told) or not _spoken_of(clause, options):
+            said["named"] |= labels
     for labels in (said["for"], said["named"]):
         if labels:
             return labels.pop() if len(labels) == 1 else None
     return None
+
+
+def _spoken_of(clause: str, options: Options) -> bool:
+    """Whether a clause says something of a label, by which it is not chosen yet: `B fails`, `B would do`."""
+    for match in _MENTION.finditer(clause):
+        label = _labelled(match["label"], options) if match["label"].isupper() or match["close"] else None
+        rest = clause[match.end() :]
+        if label is None or _PREDICATE.match(rest) is None or _IDENTIFIES.match(rest) is not None:
+            continue
+        if not (options.get(label) and folded(rest).startswith(options[label])):
+            return True
+    return False
 
 
 def _mentions(clause: str, options: Options) -> set[str]:

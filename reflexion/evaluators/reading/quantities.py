@@ -60,10 +60,13 @@ _NUMBER = re.compile(
 )
 _ROUND = re.compile(r"[({]\s*([-+]?[\d.,]+)\s*[)}]\s*/\s*[({]\s*([-+]?[\d.,]+)\s*[)}]")
 _OPERATOR = re.compile(r"\s*(?:[A-Za-z\u00b0%]{0,15}\s*)?[-+*/\u00d7\u00f7=\u2248]{1,2}\s*[($]?\s*")
-_AND = re.compile(r"\s*(?:,|&|and|und|et|y)\s*", re.IGNORECASE)
-_CLOSE = re.compile(r"[\s.$)\]*]*")
+_AND = re.compile(r"\s*(?:,|;|\||&|and|und|et|y)\s*(?:[A-Za-z]\s?=\s?)?", re.IGNORECASE)
+_CLOSE = re.compile(r"(?:[\s\d.,;&+$)\]}*-]|and|or|und|et|y)*")
+"""Nothing but more numbers and the end."""
 _LONGEST_GAP = 40
-_OR = re.compile(r"\s*,?\s*(?:or|oder|ou|o|\u0438\u043b\u0438)\s*[$\u20ac\u00a3]?\s*", re.IGNORECASE)
+_OR = re.compile(
+    r"\s*[,(]?\s*(?:or|oder|ou|o|\u0438\u043b\u0438)\s*(?:[A-Za-z]\s?=\s?)?[$\u20ac\u00a3]?\s*", re.IGNORECASE
+)
 _UNIT = re.compile(
     r"\s*(?:\$|\u20ac|\u00a3|\u00a5|[A-Za-z\u00b0\u00b5\u03a9][\w\u00b0/^*.()-]{0,24}(?:\s+[A-Za-z][\w/^-]{0,24}){0,3})?\s*"
 )
@@ -82,8 +85,40 @@ _LAST = 20_000
 _WINDOW = 1_500
 _GAP = re.compile(r"\s(?!\d)|\n")
 _ANY_DIGIT = re.compile(r"[0-9]")
-_FACTOR = re.compile(r"\s?\*?\s?(?:pi\b|\u03c0|sqrt|root\(|\u221a)|[xyz](?![A-Za-z])")
+_FACTOR = re.compile(
+    r"\s?\*?\s?(?:pi\b|\u03c0|sqrt|root\(|\u221a)|[xyzien](?![A-Za-z])|\s?\*\s?[A-Za-z(]|\([a-z](?:\s?[-+*/^]|\))|\u2030"
+)
+_ARGUMENT = re.compile(r"(?:(?<![A-Za-z])[A-Za-z]\(|\b(?:log|ln|exp|sin|cos|tan|sqrt)\s?\(?|[\u221a-\u221c]\(?)\s?\Z")
+"""What takes a number as its argument."""
 _NAMED = re.compile(r"[A-Za-z]\s?=\s?(?=\S)")
+_BOUND = re.compile(r"(?:(?<![-=<>\n])>=?|<=?|!=|[\u2264\u2265\u2260])\s*\$?\s*\Z")
+_OTHER_BEFORE = re.compile(
+    r"(?:\b(?:(?:more|less|fewer|greater|higher|lower|smaller|larger|other|rather) than|over|under|above|below|twice"
+    r"|double|triple|half(?: of)?|(?:anything|all) but|not|never|cannot(?: be)?)|n't(?: be)?)\s*\$?\Z",
+    re.IGNORECASE,
+)
+_OTHER_BEHIND = re.compile(
+    r"[ ](?:and[ ]a[ ](?:half|quarter|third)|hal(?:f|ves)|thirds|quarters|fourths|fifths|sixths|eighths|tenths"
+    r"|hundredths|thousandths|squared|cubed|to[ ]the[ ]power|factorial|or[ ](?:more|fewer|less)"
+    r"|(?:is|was)[ ](?:wrong|incorrect|not))\b",
+    re.IGNORECASE,
+)
+"""Words that make another number of the one beside them, or say that it is none."""
+_TO = re.compile(r"\s*(?:to|through|till|until|bis)\s*|\s+", re.IGNORECASE)
+_RETRACTED = re.compile(r"[\s.?!,;]*(?:no|wait|actually|sorry|or rather)\b[^\d]*", re.IGNORECASE)
+_SPOKEN = re.compile(r"\s*(?:plus|minus|times|over|divided by|multiplied by)\s*", re.IGNORECASE)
+_EQUALS = re.compile(r"\s*(?:,?\s*which)?\s*(?:is|equals|makes|gives)\s*\$?", re.IGNORECASE)
+_MINUS_BRACKET = re.compile(r"(?:\A|[\s=:$(])-\s?\(\Z")
+_TAG_BEFORE = re.compile(r"</?[A-Za-z]{1,10}\s?/?>\s*\Z")
+"""A relation that makes the number behind it a bound: `x > 5` is not 5. Arrows, and quotes (`> 5`), are none."""
+_OPEN_ENDED = re.compile(r"\+(?=\s*(?:\Z|[.,;)])|\s+[A-Za-z]{2})")
+_DECADE = re.compile(r"(?:1\d|20)\d0\Z")
+_NO_UNITS = frozenset((
+    "half", "halves", "third", "thirds", "quarter", "quarters", "fourths", "fifths", "sixths", "eighths", "tenths",
+    "hundredths", "thousandths", "dozen", "dozens", "score", "percent", "hundred", *_SMALL, *_GREAT, "or", "to", "and",
+    "point", "plus", "minus", "times", "over", "by",
+))  # fmt: skip
+"""Words behind a number in words that make it another number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +170,24 @@ def _quantity(match: re.Match[str]) -> Quantity | None:
 def _in_word(text: str, match: re.Match[str]) -> bool:
     """Whether the digits belong to a word, a unit or a formula, as in `H2O`, `x_1`, `m^2` or `2 sqrt(3)`."""
     start = match.start()
-    if _FACTOR.match(text, match.end()):
+    end = match.end()
+    following = text[end : end + 1]
+    if _FACTOR.match(text, end) or (following == "+" and _OPEN_ENDED.match(text, end)):
+        return True
+    if text[max(0, start - 3) : start].rstrip()[-1:] == "\u00b1" or (following == "s" and _DECADE.match(match[0])):
         return True
     if match["sign"] or not text[start].isdigit() or start == 0:
         return False
+    return _in_front(text, start)
+
+
+def _in_front(text: str, start: int) -> bool:
+    """Whether what stands before digits without a sign makes them part of a word or an argument."""
     before = text[start - 1]
-    if before in "^_":
+    if (before in "(\u221a\u221b\u221c" or before.isspace()) and _ARGUMENT.search(text, max(0, start - 8), start):
         return True
-    if before in "({" and (text[start - 2 : start - 1] in ("^", "_") or text[max(0, start - 5) : start - 1] == "sqrt"):
+    grouped = text[start - 2 : start - 1] in ("^", "_") or text[max(0, start - 5) : start - 1] == "sqrt"
+    if before in "^_" or (before in "({" and grouped):
         return True
     if before == "-" and text[start - 2 : start - 1].isalpha():
         return True
@@ -152,6 +197,8 @@ def _in_word(text: str, match: re.Match[str]) -> bool:
 def _is_negative(text: str, match: re.Match[str]) -> bool:
     sign = match["sign"] or ""
     before = text[: match.start()][-40:].rstrip(" ")
+    if not sign:
+        return _MINUS_BRACKET.search(before) is not None
     if sign[:1].isalpha():
         return not before[-1:].isdigit()  # after a number it subtracts
     if sign != "- ":
@@ -210,20 +257,44 @@ def first_number(text: str) -> Quantity | None:
     for match in _NUMBER.finditer(cleaned):
         number = _quantity(match)
         if number is None:
+            gap = cleaned[end : match.start()] + (match["sign"] or "")
+            if found is not None and "=" not in gap and _OPERATOR.fullmatch(gap) is not None:
+                return None  # 2 + 3i
             continue
         if found is None:
+            if _is_another(cleaned, match):
+                return None
             found, end = number, match.end()
             continue
-        gap = cleaned[end : match.start()] + (match["sign"] or "")
-        if _OR.fullmatch(gap) or (_AND.fullmatch(gap) and _CLOSE.fullmatch(cleaned, match.end())):
-            return None  # two answers are none
-        if len(gap) > _LONGEST_GAP or _OPERATOR.fullmatch(gap) is None:
+        gap = cleaned[end : match.start()]
+        if len(gap) > _LONGEST_GAP:
+            break
+        if _two_answers(gap, cleaned, match.end()):
+            return None
+        gap += match["sign"] or ""
+        equals = not resulted and _EQUALS.fullmatch(gap) is not None
+        if not equals and _OPERATOR.fullmatch(gap) is None and _SPOKEN.fullmatch(gap) is None:
             break
         end = match.end()
-        resulted = "=" in gap or "\u2248" in gap
+        resulted = equals or "=" in gap or "\u2248" in gap
         if resulted:
             found = number
     return found if resulted else None  # of "3 - 5" neither number is the answer
+
+
+def _is_another(text: str, match: re.Match[str]) -> bool:
+    """Whether what stands beside a number makes it another one, or denies it: `x > 5`, `half of 5`, `5 squared`."""
+    before = text[max(0, match.start() - 20) : match.start()]
+    if _OTHER_BEFORE.search(before) is not None or _OTHER_BEHIND.match(text, match.end()) is not None:
+        return True
+    return _BOUND.search(before) is not None and _TAG_BEFORE.search(before) is None
+
+
+def _two_answers(gap: str, text: str, end: int) -> bool:
+    """Whether what stands between two numbers tells that both are answers, or that the first is none."""
+    if _OR.fullmatch(gap) or _RETRACTED.fullmatch(gap):
+        return True
+    return (_AND.fullmatch(gap) or _TO.fullmatch(gap)) is not None and _CLOSE.fullmatch(text, end) is not None
 
 
 def last_number(text: str) -> Quantity | None:
@@ -272,7 +343,7 @@ def whole_number(text: str, *, units: bool = False) -> Quantity | None:
     if match is None and (match := _NUMBER.match(bare(cleaned))) is None:
         return None
     rest = cleaned[match.end() :]
-    if rest.strip() and not (units and _UNIT.fullmatch(rest)):
+    if rest.strip() and not (units and _UNIT.fullmatch(rest) and _OTHER_BEHIND.match(rest) is None):
         return None
     return _quantity(match)
 
@@ -294,7 +365,7 @@ def number_in_words(text: str) -> Quantity | None:
             break
         read += 1
     unit = words[read:]
-    if not read or len(unit) > _MOST_UNIT_WORDS or unit[:1] == ["of"]:
+    if not read or len(unit) > _MOST_UNIT_WORDS or unit[:1] == ["of"] or not _NO_UNITS.isdisjoint(unit):
         return None
     return Quantity(Fraction(total + part), text=text[:60])
 

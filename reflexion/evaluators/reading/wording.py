@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["bare", "clean", "folded", "normalize_answer", "tokens"]
+__all__ = ["bare", "clean", "folded", "is_unspaced", "normalize_answer", "tokens"]
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~\u2018\u2019\u201c\u201d\u00b4]")
@@ -25,6 +25,7 @@ _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 _FRACTIONS = {c: f" {unicodedata.normalize('NFKC', chr(c))}" for c in (*range(0xBC, 0xBF), *range(0x2150, 0x215F))}
 _DIGITS = re.compile(r"(?:(?![0-9])\d){1,1000}")
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 _OUTSIDE_ASCII = re.compile(r"[^\x00-\x7f]")
 
 _TAG = re.compile(r"</?(?:b|strong|i|em|u|p|span|code|sub|sup|br)\s?/?>", re.IGNORECASE)
@@ -50,7 +51,7 @@ def bare(text: str) -> str:
 
     What belongs to the word stays: the signs of `C#`, `.NET`, `A*` and `-5`.
     """
-    text = (_TAG.sub("", text) if "<" in text else text).strip()
+    text = ((_TAG.sub("", text).strip() if "<" in text else "") or text).strip()
     for _ in range(8):
         before = text
         text = text.lstrip(_HEAD).rstrip(_TAIL) or text
@@ -78,6 +79,11 @@ def without_end_tokens(text: str) -> str:
 def folded(text: str) -> str:
     """What two spellings of the same answer have in common: no case, no decoration, single spaces."""
     return unicodedata.normalize("NFC", " ".join(bare(clean(text)).casefold().split()))
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether a sign belongs to a script that puts no spaces between words."""
+    return _UNSPACED.match(character) is not None
 
 
 def normalize_answer(text: str) -> str:

@@ -97,7 +97,16 @@ CHATS: list[tuple[Any, str]] = [
         [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}],
         "System: Be brief.\n\nUser: Hello?",
     ),
-    ([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}], "User: Hi\n\nAssistant: Yes?"),
+    ([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}], "Hi"),
+    (
+        [
+            {"from": "human", "value": "Hi"},
+            {"from": "gpt", "value": "Yes?"},
+            {"from": "human", "value": "How many?"},
+            {"from": "gpt", "value": "Seven"},
+        ],
+        "User: Hi\n\nAssistant: Yes?\n\nUser: How many?",
+    ),
     ([{"role": "user", "content": [{"type": "text", "text": "One"}, {"type": "text", "text": "Two"}]}], "One\nTwo"),
     (json.dumps([{"role": "user", "content": "As text"}]), "As text"),
 ]
@@ -115,6 +124,20 @@ def test_options_are_mapped(path: Path, options: Any) -> None:
     )
     assert (problem.prompt, problem.answer) == ("Colour of the sky?\n\nA) red\nB) blue", "B")
     assert problem.evaluator == "choice"
+
+
+def test_options_of_several_fields_are_kept_apart(path: Path) -> None:
+    record = {"ask": "Hue of the sky?", "one": "red", "two": "blue", "three": "pink", "right": "blue"}
+    for spec in ("one+two", "one + two", "three+two"):
+        problem = first(path, record, prompt="ask", options=spec, answer="right")
+        assert (problem.answer, problem.evaluator) == ("B", "choice")
+        assert problem.prompt.endswith("B) blue")
+
+
+@pytest.mark.parametrize(("target", "spec"), [("options", "one"), ("choices", "one"), ("input_output", "ask")])
+def test_a_mapping_that_would_vanish_is_refused(path: Path, target: str, spec: str) -> None:
+    with pytest.raises(DatasetError, match=rf":1: mapping {target}={spec}: .*'{target}'.*'plain'"):
+        first(path, {"ask": "Hue?", "one": "red", "right": "red"}, prompt="ask", answer="right", **{target: spec})
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ FORMS: list[tuple[str, dict[str, Any], str, Any, str | None]] = [
     ("MATH", {"problem": "Half?", "solution": "Thus $\\boxed{\\frac{1}{2}}$.", "level": "Level 2"}, "Half?",
      "\\frac{1}{2}", None),
     ("MATH", {"problem": "Sum?", "solution": "So 7.", "answer": "7", "subject": "Algebra"}, "Sum?", "7", None),
+    ("MATH", {"problem": "Sum?", "solution": "So 33.", "answer": "033"}, "Sum?", "33", None),
     ("TriviaQA", {"question": "Swiss capital?", "answer": {"value": "Bern", "aliases": ["Bern", "Berne"]}},
      "Swiss capital?", ["Bern", "Berne"], "em"),
     ("BoolQ", {"question": "is ice cold", "passage": "Ice is frozen water.", "answer": True},

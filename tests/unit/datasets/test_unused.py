@@ -35,6 +35,12 @@ def notes(
         ({"spec": "class T(unittest.TestCase):\n    pass"}, ["--map tests=spec"]),
         ({"my cases": [{"input": "1", "output": "2"}], "code": "x"}, ["--map 'tests=my cases'"]),
         ({"test": "assert f(1)", "canonical_solution": "x"}, ["--map tests=test", "--map answer=canonical_solution"]),
+        ({"code": "x", "canonical_solution": "    return a + b"}, []),
+        ({"solution": "def f(x):\n    return x"}, []),
+        (
+            {"chat": [{"role": "user", "content": "Hue?"}, {"role": "assistant", "content": "Red"}]},
+            ["--map answer=chat.-1.content"],
+        ),
         ({"level": "hard", "source": "web", "seed": 3}, []),
         ({"expected": None, "label": ""}, []),
     ],
