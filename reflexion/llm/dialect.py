@@ -245,7 +245,9 @@ def _fit(dialect: Dialect, body: Mapping[str, Any], error: RequestRejectedError,
     """Take over a context window the refusal tells."""
     sent = body.get(dialect.tokens_field) or 0
     limits = [v for v in told.limits() if v >= 64 and v != sent]
-    if not limits or not (_LENGTH.search(told.text) or told.coded(_LENGTH_CODE) or _exceeds(told, limits[0], sent)):
+    if not limits:
+        return _fit_numbers(dialect, body, error, told, tried)
+    if not (_LENGTH.search(told.text) or told.coded(_LENGTH_CODE) or _exceeds(told, limits[0], sent)):
         return False
     about_prompts = _WINDOW.search(told.text) or told.coded(_WINDOW_CODE)
     if not about_prompts and (told.names(_TOKENS) or limits[0] < sent):
@@ -267,6 +269,30 @@ def _fit(dialect: Dialect, body: Mapping[str, Any], error: RequestRejectedError,
         raise ContextWindowError(str(error), window) from None
     log.info("%s: the context window is %d tokens; prompts and replies follow it", dialect.name, window)
     return sent > 0 or not first
+
+
+def _fit_numbers(
+    dialect: Dialect, body: Mapping[str, Any], error: RequestRejectedError, told: Told, tried: set[str]
+) -> bool:
+    """Take over a context window that is told in words which are not known: by what its numbers add up to.
+
+    A window that refuses a request lies between the prompt, and the prompt with the reply's limit.
+    """
+    sent, characters = body.get(dialect.tokens_field) or 0, characters_of(body)
+    values = {a.value for a in told.amounts if a.value >= 64 and not a.spent}
+    estimate, others = dialect.estimate(characters), values - {sent}
+    pairs = [(w, p) for w in others for p in {*others, *(t - sent for t in others)} if 0 < p < w < p + sent]
+    if sent not in values:  # numbers of anything: the prompt's must be about what it is expected to be
+        pairs = [(w, p) for w, p in pairs if estimate <= 2 * p <= 4 * estimate]
+    if not pairs or not (_once("window", tried) or _once("window again", tried)):
+        return False
+    window, prompt = min(pairs, key=lambda pair: (abs(pair[1] - estimate), pair[0]))
+    dialect.window = window if dialect.window is None else min(dialect.window, window)
+    dialect.learn(characters, prompt)
+    if window - dialect.estimate(characters) < LEAST_ROOM:
+        raise ContextWindowError(str(error), window) from None
+    log.info("%s: the context window is %d tokens; prompts and replies follow it", dialect.name, window)
+    return True
 
 
 def _exceeds(told: Told, limit: int, sent: int) -> bool:
@@ -291,7 +317,9 @@ def _limit(dialect: Dialect, body: Mapping[str, Any], told: Told, focus: Told, t
     sent = body.get(dialect.tokens_field)
     if sent is None:
         return False
-    set_against = sent in {a.value for a in told.amounts} and any(v < sent for v in told.limits())
+    set_against = sent in {a.value for a in told.amounts} and any(
+        a.value < sent and (a.kind == "limit" or a.value >= LEAST_ROOM) for a in told.amounts
+    )
     return (set_against or focus.names(_TOKENS)) and _other_limit(dialect, sent, told, tried)
 
 
@@ -299,9 +327,14 @@ def _other_limit(dialect: Dialect, sent: int, told: Told, tried: set[str]) -> bo
     """Another size of the limit, else another name for it, else none."""
     other = "max_tokens" if dialect.tokens_field == "max_completion_tokens" else "max_completion_tokens"
     below = [a.value for a in told.amounts if 1 < a.value < sent and (a.kind == "limit" or _bounds(told, a.kind))]
+    bare = [a.value for a in told.amounts if LEAST_ROOM <= a.value < sent and not a.spent]
     above = [a.value for a in told.amounts if a.value > sent]
+    if "guessed cap" in tried:
+        dialect.cap = None  # the number was about something else
     if below and not told.names(other) and _once("cap", tried):
         dialect.cap = max(below)
+    elif bare and not told.names(other) and "cap" not in tried and _once("guessed cap", tried):
+        dialect.cap = max(bare)
     elif above and re.search(r"least|min|low|small", told.text) and _once("floor", tried):
         dialect.floor = min(above)
     elif _once("limit's name", tried):

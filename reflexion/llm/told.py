@@ -190,13 +190,22 @@ def _number(value: float, name: str, told: Told) -> None:
 
 # -- waits ---------------------------------------------------------------------------------------------
 
-_UNIT = (
-    r"(?:ms|msecs?|millis(?:econds?)?|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])"
+_UNITS = {
+    0.001: r"ms|msecs?|millis(?:econd[a-z]*)?|mill?isec?gundos?|millisekunden?",
+    1.0: r"s|secs?|second(?:s|es?|i|o)?|segundos?|sek|sekund(?:en?|er|y)?|сек\w*|秒|초",
+    60.0: r"m|mins?|minut(?:es?|en|os?|i|er|y)?|мин\w*|分|分钟|分鐘|분",
+    3600.0: r"h|hrs?|hours?|heures?|horas?|ore|stunden?|std|час\w*|小时|小時|時間|시간",
+    86400.0: r"d|days?|jours?|d[ií]as?|tagen?|дн\w*|天|日",
+}
+"""Seconds of each unit, as the languages write it in which endpoints answer."""
+_UNIT = rf"(?:{'|'.join(_UNITS.values())})(?![a-zà-ÿа-я])"
+_PART = re.compile(rf"(\d+(?:[.,]\d+)?)\s*({_UNIT})", re.IGNORECASE)
+_DURATION = re.compile(rf"(?<![a-z0-9_.])(?:\d+(?:[.,]\d+)?\s*{_UNIT}[\s,]*(?:(?:and|und|et|e|y)\s+)?)+", re.IGNORECASE)
+_RATE = re.compile(
+    r"(?:\b(?:per|every|each|last|past|within the|over|pro|je|alle|letzten|par|toutes les|derni[eè]res|por|cada|"
+    r"[uú]ltimos)\s+|/\s*|每)$",
+    re.IGNORECASE,
 )
-_PART = re.compile(rf"(\d+(?:\.\d+)?)\s*({_UNIT})", re.IGNORECASE)
-_DURATION = re.compile(rf"(?<![\w.])(?:\d+(?:\.\d+)?\s*{_UNIT}[\s,]*(?:and\s+)?)+", re.IGNORECASE)
-_SCALES = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_RATE = re.compile(r"(?:\b(?:per|every|each|last|past|within the|over)\s+|/\s*)$", re.IGNORECASE)
 _EPOCH = 1e9
 """From here on a number of seconds is a time since 1970, and none that anybody waits."""
 
@@ -215,11 +224,16 @@ def _of_parts(fields: Mapping[str, Any]) -> float | None:
 
 
 def _of_duration(text: str) -> float:
-    total = 0.0
-    for number, unit in _PART.findall(text):
-        short = unit.lower()
-        total += float(number) * _SCALES["ms" if short.startswith(("ms", "milli")) else short[0]]
-    return total
+    return sum(_decimal(number) * _scale(unit.lower()) for number, unit in _PART.findall(text))
+
+
+def _decimal(number: str) -> float:
+    """A number with a point or a comma: before three digits, a comma sets thousands apart."""
+    return float(number.replace(",", "" if re.fullmatch(r"[1-9]\d{0,2},\d{3}", number) else "."))
+
+
+def _scale(unit: str) -> float:
+    return next(scale for scale, names in _UNITS.items() if re.fullmatch(names, unit, re.IGNORECASE))
 
 
 def seconds_in(value: str, now: float | None = None) -> float | None:
@@ -299,7 +313,7 @@ def _used_up(remaining: str | None) -> bool:
 
 _NAME = re.compile(r"\b(?!max)[a-z]+(?:_[a-z]+)+", re.IGNORECASE)
 """A name whose words tell what a number beside it is; that of a limit which was sent tells nothing."""
-_FIGURE = re.compile(r"(?<![\w.\-/])(\d{1,3}(?:[,_]\d{3})+|\d+)(k?)(?![\w.]*\w)", re.IGNORECASE)
+_FIGURE = re.compile(r"(?<![\w.\-/])(\d{1,3}(?:[,_.'\u2019\u00a0\u202f]\d{3})+|\d+)(k?)(?![\w.]*\w)", re.IGNORECASE)
 _STRONG = re.compile(
     r"\b(?:max|maximum|limit\w*|ceiling|cap|at most|up to|no more than|exceed\w*|than|over|allow\w*|only|capacity|"
     r"available|threshold|cannot be above|n ctx)\b|>|<=|≤",
@@ -337,7 +351,7 @@ def _amounts(text: str) -> Iterator[Amount]:
         cuts = [m.end() for m in _CLAUSE.finditer(before)]
         clause = before[cuts[-1] :] if cuts else before
         rest = _CLAUSE.split(after, maxsplit=1)[0].partition("(")[0].replace(">", " ").replace("<", " ")
-        value = int(re.sub(r"[,_]", "", match[1])) * (1000 if match[2] else 1)
+        value = int(re.sub(r"\D", "", match[1])) * (1000 if match[2] else 1)
         trailing = "limit" if _TRAILING.fullmatch(rest) else None
         kind = trailing or _kind(clause, _STRONG) or _kind(rest, _STRONG_AFTER) or _kind(before, _STRONG) or "none"
         spent = bool(_SPENT.search(clause) or _SPENT.search(rest) or _COUNTED.match(after))

@@ -224,7 +224,8 @@ def _load(content: bytes) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         pass
-    text = content.decode("utf-8-sig", errors="ignore").strip()
+    # UTF-16 and UTF-32 are told by their marks or zero bytes, as Python's own reader tells them.
+    text = content.decode(json.detect_encoding(content), errors="ignore").strip()
     try:
         return _clean(json.loads(text, strict=False))
     except RecursionError:

@@ -200,6 +200,28 @@ def test_an_empty_reflection_is_told_and_never_replaced(monkeypatch: pytest.Monk
     assert counter.total.lines() == [("Empty reflections", "2 of 2")]
 
 
+@pytest.mark.parametrize(
+    "nothing",
+    [completion(None), completion(None, message={"reasoning": "hm"}), completion("", message={"refusal": "no"})],
+)
+def test_a_reflection_that_did_not_come_is_asked_for_again_by_the_next_run(
+    nothing: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    well: list[bool] = []
+
+    def script(body: dict[str, Any], n: int) -> Any:
+        return 200, completion(say(body)) if well or "reflect" not in str(body["messages"]) else nothing
+
+    dataset = puzzles(tmp_path / "p.jsonl", 1)
+    with endpoint(monkeypatch, script):
+        first = run(tmp_path, dataset, llm="m", max_trials=2, name="first")
+        well.append(True)
+        second = run(tmp_path, dataset, llm="m", max_trials=2, name="second")
+    assert (first.summary.solved, second.summary.solved) == (0, 1)
+    (episode,) = record(second)
+    assert episode.trials[0].cached and not episode.reflections[0].cached
+
+
 def test_options_of_a_provider_reach_every_request_and_no_record(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -60,6 +60,9 @@ LIMITS: list[tuple[Any, str | None, int | None]] = [
     (refused(400, "Range of max_tokens should be [1, 256]"), "max_tokens", 256),
     (refused(400, "an answer of 512 was wished for, the ceiling is 300"), "max_tokens", 300),
     ((400, {"error": {"message": "maxTokens 512 > 128, the most this size allows"}}), "max_tokens", 128),
+    (refused(400, "max_tokens : la valeur doit être inférieure ou égale à 256"), "max_tokens", 256),
+    (refused(400, "512 Token sind zu viele; mehr als 300 gibt es hier nicht"), "max_tokens", 300),
+    ((422, {"campo": "max_tokens", "mensaje": "el máximo es 128"}), "max_tokens", 128),
 ]
 
 
@@ -76,6 +79,17 @@ async def test_the_limit_of_a_reply_takes_the_name_and_the_size_that_are_wanted(
         await llm.chat(asked())
         await llm.aclose()
     assert len(endpoint.bodies) == 3
+
+
+async def test_a_number_that_was_no_size_does_not_cut_replies() -> None:
+    def script(body: dict[str, Any], n: int) -> Any:
+        return refused(400, "max_tokens: no lo conozco (regla 117)") if "max_tokens" in body else None
+
+    async with Speaking(script) as endpoint:
+        llm = speaking_model(endpoint)
+        await llm.chat(asked())
+        await llm.aclose()
+    assert endpoint.bodies[-1]["max_completion_tokens"] == endpoint.bodies[0]["max_tokens"]
 
 
 async def test_a_model_whose_replies_cannot_be_limited_is_asked_without_a_limit() -> None:
@@ -254,6 +268,9 @@ WINDOWS = [
     "longer than what can be held: {sum} of {window} units",
     "`inputs` and `max_new_tokens` must be <= {window}. Given: {prompt} `inputs` and {reply} `max_new_tokens`",
     "{prompt} pieces of yours and {reply} for the answer are more than the {window} there is place for",
+    "Das Fenster fasst {window} Stück, {prompt} sind belegt; gewünscht waren {reply}",
+    "{sum} jetons pour une fenêtre de {window}",
+    "{prompt} + {reply} = {sum}; máximo {window}",
 ]
 
 

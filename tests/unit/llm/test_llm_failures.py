@@ -267,7 +267,12 @@ def test_a_time_in_milliseconds_is_a_time() -> None:
         ("Bitte 12 s warten", 12.0),
         ("at most 20 calls per 60 seconds", None),
         ("20 calls in the last 10 s; wait 4s", 4.0),
+        ("Réessayez dans 1 minute et 2,5 secondes", 62.5),
+        ("60 Aufrufe je 60 Sekunden; in 3 Sekunden wieder", 3.0),
+        ("请在4秒后重试", 4.0),
+        ("try again in 1,500 ms", 1.5),
         ("slow down", None),
+        ("at least 16 minimum, in 3 sections", None),
     ],
 )
 def test_a_wait_is_read_from_words(words: str, seconds: float | None) -> None:
@@ -302,6 +307,7 @@ READ: list[tuple[bytes, str]] = [
     (json.dumps(completion("42", took=float("inf"))).encode(), "42"),
     (b"\n\n   " + json.dumps(completion("42")).encode(), "42"),
     (b"\xef\xbb\xbf" + json.dumps(completion("42")).encode(), "42"),
+    (json.dumps(completion("42")).encode("utf-16"), "42"),
     (json.dumps(completion("\\ud83d\\ude00")).replace("\\\\u", "\\u").encode(), "\U0001f600"),
     (json.dumps(completion("a\tb")).replace("\\t", "\t").encode(), "a\tb"),
     (json.dumps({"choices": [{"text": "42", "finish_reason": "stop"}]}).encode(), "42"),
