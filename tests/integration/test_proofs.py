@@ -21,7 +21,8 @@ def check(given: Problem) -> str | None:
 
 
 REFUSED = {
-    "tests that never call it": ("x = 1\nassert x == 1", "never use the solution"),
+    "tests that never call it": ("x = f\nassert 1 == 1", "never use the solution"),
+    "tests of something else": ("x = 1\nassert x == 1", "never mention"),
     "a case whose tests were renamed away": ("def helper():\n    return f(1)\nassert callable(helper)", "never use"),
     "tests that swallow what they find": (
         "try:\n    assert f(1) == 2\nexcept Exception:\n    pass",

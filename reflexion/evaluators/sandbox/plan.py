@@ -200,6 +200,7 @@ class _Reading:
         self._refuse_what_says_nothing()
         self.modules, imported = self._imports()
         self.units = tuple(self._units())
+        self._refuse_unmentioned_entry(imported)
         self.library: dict[str, tuple[str, str | None]] = {}
         self.wanted = self._wanted(imported)
 
@@ -333,6 +334,12 @@ class _Reading:
         if len(needed) == 1 and asserts and (node.name.startswith("check") or needed[0] in _CANDIDATES):
             return self._check_unit(node.name)
         return None
+
+    def _refuse_unmentioned_entry(self, imported: set[str]) -> None:
+        """Tests that never speak of what is under test would blame a right answer for not defining it."""
+        handed = any(kind == "check" for kind, *_ in self.units)
+        if self.entry and not handed and self.entry not in self.words | imported:
+            raise _RefusedError(f"field 'entry_point' is {self.entry_text!r}, which the tests never mention")
 
     def _check_unit(self, name: str) -> tuple[Any, ...]:
         if self.entry_text is None:

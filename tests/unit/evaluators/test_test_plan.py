@@ -54,6 +54,7 @@ REFUSED = {
     "a fixture": ("def test_a(tmp_path):\n    assert f(tmp_path)", "'tmp_path'"),
     "a function nobody defines": ("assert f(1) == approx(1)", "'approx'"),
     "syntax": ("assert f(1 == 2", "not valid Python, line 1"),
+    "a function that the tests never mention": ("assert g(1) == 2", "'entry_point' is 'f'"),
     "a check with nothing to hand to it": ("def check(candidate):\n    assert candidate(1)", "'entry_point'"),
 }
 
