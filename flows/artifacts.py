@@ -24,6 +24,7 @@ from reflexion.batch import BatchResult, Progress
 from reflexion.report import wording
 from reflexion.report.statistics import Estimate
 from reflexion.runs import RunFolder
+from reflexion.telemetry.error_words import in_short
 from reflexion.telemetry.summary import Summary
 from reflexion.types import Episode, Outcome, StepName, StepOutput
 from tasks.records import FlowNote
@@ -203,6 +204,10 @@ def learning_curve(summary: Summary) -> str:
         lines.append(f"| trial {trial} | {count} of {summary.episodes} | {share:.1%} | {'█' * round(20 * share)} |")
     lines += ["", f"Handed-in pass rate: {wording.handed_in(summary.handed_in)}."]
     lines += ["", f"Stopped by: {wording.stopped_by(summary.stopped_by, summary.max_trials)}."]
+    lines += [line for name, text in summary.replies.lines() for line in ("", f"{name}: {text}.")]
+    # The words are an endpoint's: as code, they are no Markdown.
+    told = [(name, text.replace("`", "'")) for name, text in wording.errors_told([summary])]
+    lines += [line for name, text in told for line in ("", f"> {name}: `{text}`")]
     lines += [line for note in summary.notes for line in ("", f"> {note}")]
     return "\n".join(lines) + "\n"
 
@@ -219,6 +224,8 @@ def summary_rows(summary: Summary) -> list[dict[str, Any]]:
         "errors": summary.errors,
         "not run": summary.not_run,
         "LLM calls": summary.llm_calls,
+        "tokens": wording.tokens(summary),
+        "cost": wording.cost(summary),
         "steps executed": summary.executed_steps,
         "steps cached": summary.cached_steps,
         "steps per task run": summary.granularity,
@@ -232,6 +239,7 @@ def summary_rows(summary: Summary) -> list[dict[str, Any]]:
     }
     told = [(name.lower(), text) for name, text in (*wording.verdict_rows(summary), *wording.judging(summary))]
     told += [(wording.FALLIBLE[name].lower(), wording.agreement(rates)) for name, rates in summary.agreement.items()]
+    told += [(name.lower(), text) for name, text in (*summary.replies.lines(), *wording.errors_told([summary]))]
     told += [("note", note) for note in summary.notes]
     return [{"figure": name, "value": "no data" if value is None else value} for name, value in (*rows.items(), *told)]
 
@@ -249,8 +257,9 @@ def _cost_rows(summary: Summary) -> list[dict[str, Any]]:
             "model": spent.model,
             "calls": spent.usage.calls,
             "prompt tokens": spent.usage.prompt,
+            "of them cached": spent.usage.cached_prompt,
             "completion tokens": spent.usage.completion,
-            "US dollars": _dollars(spent.usage.cost_usd),
+            "US dollars": wording.amount(spent.usage.cost_usd, spent.usage.known_usd, sign=""),
         }
         for spent in summary.usage
     ]
@@ -259,27 +268,26 @@ def _cost_rows(summary: Summary) -> list[dict[str, Any]]:
         "model": "",
         "calls": summary.llm_calls,
         "prompt tokens": summary.tokens.prompt,
+        "of them cached": summary.tokens.cached_prompt,
         "completion tokens": summary.tokens.completion,
-        "US dollars": _dollars(summary.cost_usd),
+        "US dollars": wording.amount(summary.cost_usd, summary.cost_at_least_usd, sign=""),
     }
     return [*rows, total]
 
 
 def _failed_row(episode: Episode) -> dict[str, Any]:
     last = episode.trials[-1].evaluation if episode.trials else None
-    reason = last.failure_class if last is not None else None
+    reason = (last.failure_class if last is not None else None) or ""
+    if episode.error is not None:
+        reason = in_short(f"{episode.error.kind}: {episode.error.message}")
     return {
         "problem": episode.problem_id,
         "repeat": episode.repeat,
         "outcome": episode.outcome.value,
         "trials": len(episode.trials),
-        "reason": (episode.error.kind if episode.error is not None else reason) or "",
+        "reason": reason,
     }
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits) if digits else float(round(value))
-
-
-def _dollars(value: float | None) -> str:
-    return "price unknown" if value is None else f"{value:.4f}"

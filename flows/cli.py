@@ -62,7 +62,9 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
 def fail(error: ReflexionError, code: int) -> int:
     """Say what went wrong, in one message."""
-    print(f"reflexion: error: {error}", file=sys.stderr)  # noqa: T201
+    from reflexion.telemetry.error_words import harmless
+
+    print(f"reflexion: error: {harmless(str(error))}", file=sys.stderr)  # noqa: T201
     logging.getLogger("reflexion").debug("traceback", exc_info=error)
     return code
 

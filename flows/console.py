@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -207,6 +207,7 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
     if s.errors or s.not_run:
         kinds = ", ".join(f"{n} {kind}" for kind, n in s.errors_by_class.items())
         lines.append(("Not finished", f"{s.errors} with errors{f' ({kinds})' if kinds else ''}, {s.not_run} not run"))
+        lines += wording.errors_told([s])
     if s.pass_rate is not None and s.pass_rate_interval is not None:
         lines.append(("Pass rate", f"{s.pass_rate:.1%}, 95 % interval {interval(s.pass_rate_interval)}"))
     lines += [(f"pass@{k}", f"{e.value:.1%}, 95 % interval {interval(e)}") for k, e in s.pass_at_k.items() if k > 1]
@@ -216,9 +217,9 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
     hits = "no cacheable steps" if s.cache_hit_rate is None else f"{s.cache_hit_rate:.0%} cache hits"
     lines.append(("LLM calls", f"{s.llm_calls:,}"))
     lines.append(("Steps", f"{s.executed_steps:,} executed, {s.cached_steps:,} cached ({hits})"))
-    tokens = f"{s.tokens.prompt:,} prompt + {s.tokens.completion:,} completion"
-    lines.append(("Tokens", f"{tokens}, {s.tokens.saved:,} saved by the cache"))
-    lines.append(("Cost", "unknown, a model has no known price" if s.cost_usd is None else f"${s.cost_usd:.4f}"))
+    lines.append(("Tokens", wording.tokens(s)))
+    lines.append(("Cost", wording.cost(s)))
+    lines += s.replies.lines()
     reused, fresh = s.lessons.reused, s.lessons.fresh
     if reused.episodes:
         lines.append(
@@ -271,11 +272,12 @@ def print_ablation(result: AblationResult, console: Console | None = None) -> No
     _line(console, "Handed-in pass rate", ", ".join(rates) or "not on record")
     for name, text in wording.stopped_by_each([(run.strategy, run.summary) for run in runs]):
         _line(console, name, text)
-    for note in dict.fromkeys(note for run in runs for note in run.summary.notes):
-        _line(console, "Note", note)
-    costs = [f"{run.strategy} ${run.cost_usd:.4f}" for run in runs if run.cost_usd]
-    if costs:
-        _line(console, "Cost", ", ".join(costs))
+    lines = wording.errors_told(run.summary for run in runs)
+    lines += wording.replies_each([(run.strategy, run.summary) for run in runs])
+    lines += [("Note", note) for note in dict.fromkeys(note for run in runs for note in run.summary.notes)]
+    lines += _costs(runs)
+    for name, text in lines:
+        _line(console, name, text)
     for remark in (
         "Share: of all episodes, in percent, with its 95 % interval. Tokens: what the",
         "strategy takes by itself, cached steps included. p: McNemar, against the first.",
@@ -284,6 +286,14 @@ def print_ablation(result: AblationResult, console: Console | None = None) -> No
     _line(console, "Runs", ", ".join(run.run for run in runs))
     _line(console, "Folder", f"{result.folder}")
     _report_line(console, result)
+
+
+def _costs(runs: Sequence[StrategyRun]) -> list[tuple[str, str]]:
+    if not any(run.cost_usd != 0 for run in runs):
+        return []
+    costs = ", ".join(f"{run.strategy} {wording.amount(run.cost_usd, run.cost_at_least_usd)}" for run in runs)
+    why = wording.cost_unknown_because(run.summary for run in runs)
+    return [("Cost", f"{costs} ({why})" if why else costs)]
 
 
 def _share(s: Summary) -> str:

@@ -37,7 +37,7 @@ from reflexion.config import BatchParameters
 from reflexion.datasets.unused import tally_inferred, verdict_notes
 from reflexion.errors import ConfigurationError, ReflexionError, RunFailedError
 from reflexion.runs import RunFolder, default_run_name
-from reflexion.session import Session, judge_of, spec_of
+from reflexion.session import Session, judge_of, raise_if_all_failed, spec_of
 from reflexion.settings import Settings
 from reflexion.sharding.channel import Channel, EndNote, FolderChannel, open_channel
 from reflexion.sharding.merge import ShardedRun
@@ -237,6 +237,7 @@ async def sharded_evaluation(parameters: ShardedParameters) -> BatchResult:
     await watch.publish(result)
     if not complete and stopped is None:
         raise RunFailedError(await _tell_unfinished(result, list(conductor.shards.values())))
+    raise_if_all_failed(run.folder, summary)
     await leave_result(result, parameters)
     note = watch.note(conductor.attempts, parameters.steps_per_task_run, summary)
     return cast(BatchResult, Completed(data=result, message=note.to_message()))

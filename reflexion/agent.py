@@ -6,7 +6,7 @@ import asyncio
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -154,6 +154,12 @@ class ReflexionAgent:
             memory. False: no cache.
         ttl: how long cached steps live: `"7d"`, or by step: `"trial=1d,reflect=30d"`.
         sampling: sampling parameters of trials and reflections.
+        reflection_max_tokens: tokens of a reflection at most. None: 128, or a trial's if those are fewer.
+        judge_max_tokens, tests_max_tokens: tokens of a verdict and of generated tests at most. None: as the
+            evaluator says.
+        reasoning_effort: how much the models should think, in their provider's words.
+        extra_body: fields sent along with every request.
+        extra_headers: headers sent along with every request; their values are shown nowhere.
         concurrency: episodes at a time in `run_many`.
         sandbox_packages: installed packages that tests and answers may import beside the standard library.
 
@@ -189,8 +195,15 @@ class ReflexionAgent:
         api_key: str | None = None,
         concurrency: int = 20,
         sandbox_packages: Sequence[str] = (),
+        reflection_max_tokens: int | None = None,
+        judge_max_tokens: int | None = None,
+        tests_max_tokens: int | None = None,
+        reasoning_effort: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> None:
         from reflexion.actors.tools import as_tools
+        from reflexion.llm.extras import Extras, parse_extra_body, parse_extra_headers
         from reflexion.session import checked_options, open_agent_session
 
         if concurrency < 1:
@@ -201,7 +214,12 @@ class ReflexionAgent:
             sampling=sampling,
             actor=actor or ("react" if tools else "direct"),
             max_turns=max_turns,
+            reflection_tokens=reflection_max_tokens,
         )
+        for name, limit in (("judge_max_tokens", judge_max_tokens), ("tests_max_tokens", tests_max_tokens)):
+            if limit is not None and limit < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {limit}")
+        extras = Extras(parse_extra_body(extra_body), parse_extra_headers(extra_headers), reasoning_effort)
         # Found out now: what is wrong with a tool is the caller's to mend, not the first run's.
         as_tools(tools)
         self._observers = (performance_monitor,) if performance_monitor is not None else ()
@@ -223,6 +241,9 @@ class ReflexionAgent:
                 api_key=api_key,
                 concurrency=concurrency,
                 sandbox_packages=tuple(sandbox_packages),
+                judge_tokens=judge_max_tokens,
+                tests_tokens=tests_max_tokens,
+                extras=extras,
             )
         )
         # The last one made is called first; at the interpreter's end it is too late for connections.

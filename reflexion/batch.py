@@ -32,7 +32,7 @@ from reflexion.errors import DatasetError, RunFailedError, StorageError
 from reflexion.loop import Attempt, run_episode
 from reflexion.resumed import carry_over, spent_by
 from reflexion.runs import RunFolder, check_run_name, default_run_name
-from reflexion.session import Gate, Session, open_session, raise_if_fatal, spec_of
+from reflexion.session import Gate, Session, open_session, raise_if_all_failed, raise_if_fatal, spec_of
 from reflexion.settings import Settings
 from reflexion.steps import Runner, StepCall, StepObserver, build_steps
 from reflexion.strategies import view_past
@@ -337,14 +337,24 @@ async def execute_batch(
         from reflexion.report import write_report
 
         await asyncio.to_thread(write_report, folder.path)
-    if plan.stopped is not None and not plan.stopped.fatal:
-        return BatchResult(folder=folder.path, summary=summary, stopped=plan.stopped.message)
-    if plan.stopped is not None:
-        kind = getattr(errors, plan.stopped.kind, RunFailedError)
-        raise RunFailedError(f"{plan.stopped.message} (the run stopped; {folder.path} keeps what is finished)") from (
-            kind(plan.stopped.message)
+    return _result(plan, summary, whole=part is None)
+
+
+def _result(plan: Plan, summary: Summary, *, whole: bool) -> BatchResult:
+    """How the run ended.
+
+    Raises:
+        RunFailedError: no episode could succeed, or of the whole run none came to its end.
+    """
+    folder, stopped = plan.folder, plan.stopped
+    if stopped is not None and stopped.fatal:
+        kind = getattr(errors, stopped.kind, RunFailedError)
+        raise RunFailedError(f"{stopped.message} (the run stopped; {folder.path} keeps what is finished)") from (
+            kind(stopped.message)
         )
-    return BatchResult(folder=folder.path, summary=summary)
+    if whole and stopped is None:
+        raise_if_all_failed(folder, summary)
+    return BatchResult(folder=folder.path, summary=summary, stopped=stopped.message if stopped is not None else None)
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, field_validator
 from pydantic_core import PydanticCustomError
 
+from reflexion.errors import ConfigurationError
 from reflexion.llm.base import Sampling
 from reflexion.steps import Actor, EpisodeOptions, ToolMode
 from reflexion.types import Frozen, Strategy
@@ -27,11 +29,18 @@ VARIABLES = {
 """Where a URL with a password belongs instead."""
 
 
+_SECRET = re.compile(
+    r"(?:^|&)(?:[\w-]*(?:password|passwd|secret|api[_-]?key|access[_-]?token|subscription-key)|key|token|sig|pwd)=",
+    re.IGNORECASE,
+)
+"""A parameter of a URL that is a secret."""
+
+
 def has_password(url: str) -> bool:
-    """Whether a URL carries a password."""
+    """Whether a URL carries a password, a key or a token."""
     try:
         parts = urlsplit(url)
-        return bool(parts.password) or "password=" in parts.query
+        return bool(parts.password) or _SECRET.search(parts.query) is not None
     except ValueError:  # not a URL; whoever opens it says so
         return False
 
@@ -137,6 +146,31 @@ class ModelParameters(Frozen):
         title="Tokens of one reply at most",
         description="Empty: 512, and 192 for the embedded model.",
     )
+    reflection_max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        title="Tokens of a reflection at most",
+        description="Empty: 128. A model that thinks gets the room it needs for that on top, once it showed that.",
+    )
+    judge_max_tokens: int | None = Field(
+        default=None, ge=1, title="Tokens of a judge's reply at most", description="Empty: as the evaluator says."
+    )
+    tests_max_tokens: int | None = Field(
+        default=None, ge=1, title="Tokens of generated tests at most", description="Empty: as the evaluator says."
+    )
+    reasoning_effort: str | None = Field(
+        default=None,
+        title="Reasoning effort",
+        description="How much the model should think, in its provider's words. Empty: the model's default.",
+        examples=["low", "medium", "high"],
+    )
+    extra_body: dict[str, JsonValue] | None = Field(
+        default=None,
+        title="Extra body",
+        description="Fields sent along with every request to the model, for what its provider wants beyond the "
+        "common format. Secret headers belong into REFLEXION_EXTRA_HEADERS where the run is carried out.",
+        examples=[{"top_k": 20}],
+    )
     omega: int = Field(default=3, ge=1, le=100, title="Lessons seen at most", description="The paper's Ω.")
     transfer: int = Field(
         default=0, ge=0, le=20, title="Lessons of similar problems", description="0: the problem's own only."
@@ -170,11 +204,25 @@ class ModelParameters(Frozen):
         texts = cast("Sequence[object]", items)
         return tuple(n.strip() for t in texts for n in (t.split(",") if isinstance(t, str) else ()) if n.strip())
 
-    @field_validator("llm", "reflector", "judge", "escalate", "base_url", "evaluator", mode="before")
+    @field_validator(
+        "llm", "reflector", "judge", "escalate", "base_url", "evaluator", "reasoning_effort", mode="before"
+    )
     @classmethod
     def _blank_is_none(cls, value: object) -> object:
         # A form sends an empty text for a field that was left alone.
         return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _usable(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        if not value:
+            return None
+        from reflexion.llm.extras import parse_extra_body
+
+        try:
+            return parse_extra_body(value)
+        except ConfigurationError as exc:
+            raise ValueError(str(exc).partition(": ")[2]) from None
 
     def options(self, reply_tokens: int = REPLY_TOKENS) -> EpisodeOptions:
         """The part that shapes each episode.
@@ -193,6 +241,7 @@ class ModelParameters(Frozen):
             sampling=Sampling(
                 temperature=self.temperature, seed=self.seed, max_tokens=self.max_completion_tokens or reply_tokens
             ),
+            reflection_tokens=self.reflection_max_tokens,
             omega=self.omega,
             transfer=self.transfer,
         )

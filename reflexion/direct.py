@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from reflexion.cache.base import CachedStep, StepCache
 from reflexion.cache.flight import compute_once
 from reflexion.steps import Runner, StepCall, perform
-from reflexion.types import Evaluation, StepName, StepOutput, Trial
+from reflexion.types import Evaluation, Reflection, StepName, StepOutput, Trial
 
 __all__ = ["CachedSteps", "cached_runner", "entry_for", "restore"]
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("reflexion.cache")
 def entry_for(call: StepCall, output: StepOutput, ttl: float | None) -> CachedStep:
     """The cache entry of a computed step; `ttl` in seconds, None: it never expires."""
     now = time.time()
-    if (isinstance(output, Trial) and output.error is not None) or (
+    if (isinstance(output, Trial | Reflection) and output.error is not None) or (
         isinstance(output, Evaluation) and output.uncertain
     ):
         ttl = 0.0  # a reply that could not be used serves those who wait for it now, and nobody later

@@ -1,20 +1,22 @@
 """Every exception this package raises, in one tree.
 
     ReflexionError
-    ├── RetryableError            the same call may succeed later
-    │   ├── RateLimitError        429; carries `retry_after`
-    │   ├── EndpointError         408, 409, 5xx, connection lost, unreadable reply
+    ├── RetryableError            the same call may succeed later; carries `retry_after` and `final`
+    │   ├── RateLimitError        429
+    │   ├── EndpointError         408, 409, 5xx, connection lost, unreadable reply, a failure inside a 200
     │   └── CallTimeoutError      no reply within the time allowed
     └── PermanentError            the same call will fail again
         ├── InputError            what the user gave is wrong; names the file, line or field
         │   ├── DatasetError
         │   └── ConfigurationError
-        ├── AuthenticationError   401, 403
+        ├── AuthenticationError   401, 402, 403, or a code that tells of the key, the account or its money
         ├── ModelNotFoundError    404: the endpoint does not know the model
         ├── RequestRejectedError  400, 422: the endpoint does not accept the request
-        │   └── ToolsRejectedError  its model has no function calling
+        │   ├── ToolsRejectedError  its model has no function calling
+        │   └── ContextWindowError  the prompt is longer than the model's window; carries `window`
         ├── RefusalError          a content filter refused
         ├── MalformedReplyError   the reply has no usable content
+        │   └── ReplyCutError     its token limit was used up before an answer began
         ├── BudgetExceededError   a limit on money or tokens is reached
         ├── ReplayMissError       a recording has no answer for this request
         ├── StorageError          a folder, a cache or a memory cannot be read or written
@@ -26,9 +28,10 @@ else that ends a run with exit code 1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from reflexion.llm.told import Told
     from reflexion.types import Usage
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "BudgetExceededError",
     "CallTimeoutError",
     "ConfigurationError",
+    "ContextWindowError",
     "DatasetError",
     "EndpointError",
     "InputError",
@@ -46,6 +50,7 @@ __all__ = [
     "ReflexionError",
     "RefusalError",
     "ReplayMissError",
+    "ReplyCutError",
     "RequestRejectedError",
     "RetryableError",
     "RunFailedError",
@@ -56,27 +61,40 @@ __all__ = [
 
 
 class ReflexionError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    Attributes:
+        usage: what a call that ended so cost all the same, where the endpoint told.
+    """
+
+    usage: Usage | None = None
+
+    def with_usage(self, usage: Usage | None) -> Self:
+        """The same error, with what the call cost."""
+        self.usage = usage
+        return self
 
 
 class RetryableError(ReflexionError):
-    """The same call may succeed later."""
-
-
-class RateLimitError(RetryableError):
-    """The endpoint answered 429.
+    """The same call may succeed later.
 
     Attributes:
         retry_after: seconds the endpoint asked us to wait, or None.
+        final: whether the endpoint said that trying again is of no use.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.final = False
+
+
+class RateLimitError(RetryableError):
+    """The endpoint answered 429."""
 
 
 class EndpointError(RetryableError):
-    """The endpoint failed (408, 409, 5xx), the connection broke, or the reply could not be read.
+    """The endpoint failed (408, 409, 5xx, inside a 200), the connection broke, or the reply could not be read.
 
     Attributes:
         unreachable: no connection could be made, and none was ever made before in this process.
@@ -110,7 +128,7 @@ class ConfigurationError(InputError):
 
 
 class AuthenticationError(PermanentError):
-    """The endpoint answered 401 or 403."""
+    """The key, the account behind it or its money is not accepted (401, 402, 403, or told by a code)."""
 
 
 class ModelNotFoundError(PermanentError):
@@ -118,27 +136,54 @@ class ModelNotFoundError(PermanentError):
 
 
 class RequestRejectedError(PermanentError):
-    """The endpoint does not accept the request (400, 422)."""
+    """The endpoint does not accept the request (400, 422).
+
+    Attributes:
+        told: what the refusal says, where the endpoint said something.
+    """
+
+    told: Told | None = None
 
 
 class ToolsRejectedError(RequestRejectedError):
     """The endpoint or its model has no function calling."""
 
 
-class RefusalError(PermanentError):
-    """A content filter refused the request or the reply."""
-
-
-class MalformedReplyError(PermanentError):
-    """The reply has no usable content (no choices, not the structure asked for).
+class ContextWindowError(RequestRejectedError):
+    """The prompt is longer than the model's context window.
 
     Attributes:
-        usage: what the reply cost all the same, where the endpoint told.
+        window: tokens of prompt and reply together, as the endpoint told; None: it did not.
     """
+
+    def __init__(self, message: str, window: int | None = None) -> None:
+        super().__init__(message)
+        self.window = window
+
+
+class RefusalError(PermanentError):
+    """A content filter, or the model itself, refused."""
 
     def __init__(self, message: str, *, usage: Usage | None = None) -> None:
         super().__init__(message)
         self.usage = usage
+
+
+class MalformedReplyError(PermanentError):
+    """The reply has no usable content (an empty message, not the structure asked for).
+
+    Attributes:
+        thought: what the model thought before, if it thought aloud.
+    """
+
+    def __init__(self, message: str, *, usage: Usage | None = None, thought: str = "") -> None:
+        super().__init__(message)
+        self.usage = usage
+        self.thought = thought
+
+
+class ReplyCutError(MalformedReplyError):
+    """The reply's token limit was used up before an answer began: the model was still thinking."""
 
 
 class BudgetExceededError(PermanentError):

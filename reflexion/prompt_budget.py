@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["TokenBudget", "TokenCounter", "trim_middle"]
+__all__ = ["TokenBudget", "TokenCounter", "Window", "trim_middle", "within"]
 
 CHARACTERS_PER_TOKEN = 3.5
 """To begin with: a cautious figure for English and code; the endpoint's own counts correct it."""
@@ -43,6 +44,13 @@ class TokenCounter:
         self.characters_per_token += (ratio - self.characters_per_token) / self._samples
 
 
+class Window(NamedTuple):
+    """What a model's endpoint told of its window: tokens of a prompt, and how they are counted."""
+
+    tokens: int
+    counter: TokenCounter
+
+
 @dataclass
 class TokenBudget:
     """Tokens a prompt may have.
@@ -50,14 +58,21 @@ class TokenBudget:
     Attributes:
         limit: tokens of the whole prompt, system text included.
         counter: estimates them.
+        learned: whether the limit is what an endpoint told in the course of a run; nobody asked for it.
         dropped: lessons left out so far.
         trimmed: texts cut so far.
     """
 
     limit: int
     counter: TokenCounter = field(default_factory=TokenCounter)
+    learned: bool = False
     dropped: int = 0
     trimmed: int = 0
+    asked: int | None = field(init=False, default=None)
+    """The limit as it was asked for: part of cache keys, which must not depend on what a run learns."""
+
+    def __post_init__(self) -> None:
+        self.asked = None if self.learned else self.limit
 
     def fit(self, fixed: int, lessons: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[str]]:
         """What of the lessons and the texts fits beside the part that must stay.
@@ -89,6 +104,17 @@ class TokenBudget:
             shares[index] = min(len(texts[index]), left // (len(order) - position))
             left -= shares[index]
         return [trim_middle(text, shares[index]) for index, text in enumerate(texts)]
+
+
+def within(budget: TokenBudget | None, window: Window | None) -> TokenBudget | None:
+    """The budget, within the window an endpoint told, if it did."""
+    if window is None:
+        return budget
+    if budget is None:
+        return TokenBudget(window.tokens, window.counter, learned=True)
+    if window.tokens < budget.limit:
+        budget.limit, budget.counter = window.tokens, window.counter
+    return budget
 
 
 def trim_middle(text: str, limit: int) -> str:

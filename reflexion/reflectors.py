@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from reflexion.asking import EMPTY_REPLY, kept_thought, without_answer
+from reflexion.errors import MalformedReplyError, RefusalError
 from reflexion.llm.base import ChatRequest
 from reflexion.llm.batching import BatchedAsk, BatchingStats
 from reflexion.steps import Runtime, StepCall, reflect_request, reflection_sampling
@@ -27,6 +29,7 @@ class BatchedReflector:
     """
 
     def __init__(self, runtime: Runtime, size: int, linger: float = 0.05) -> None:
+        self._model = runtime.reflector.model
         self._ask: BatchedAsk[StepCall] = BatchedAsk(
             runtime.reflector,
             instruction=INSTRUCTION,
@@ -44,10 +47,16 @@ class BatchedReflector:
 
     async def reflect(self, call: StepCall) -> Reflection:
         """The reflection for one failed trial."""
-        reply = await self._ask.ask(call)
+        try:
+            reply = await self._ask.ask(call)
+        except (MalformedReplyError, RefusalError) as exc:
+            return Reflection(trial=call.attempt.index, text="", model=self._model, **without_answer(exc))
+        text = reply.text.strip()
         return Reflection(
             trial=call.attempt.index,
-            text=reply.text.strip() or call.feedback,
+            text=text,
+            thought=kept_thought(reply.thought),
+            error=None if text else EMPTY_REPLY,
             model=reply.model,
             usage=reply.usage,
             seconds=reply.seconds,

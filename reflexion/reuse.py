@@ -69,6 +69,8 @@ class ReusingReflector:
                 similarity=similar.similarity,
             )
         drawn = await self._draw(call)
+        if not drawn.text:
+            return drawn
         await self._index.add(
             call.key,
             drawn.text,

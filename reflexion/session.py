@@ -5,9 +5,11 @@ The one place where names and URLs become objects, for the agent, the command li
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,9 @@ from pydantic import ValidationError
 
 from reflexion import errors
 from reflexion.config import REFUSED_URL, REPLY_TOKENS, BatchParameters, EpisodeParameters
-from reflexion.errors import ConfigurationError
+from reflexion.errors import ConfigurationError, RunFailedError
 from reflexion.llm.base import LLM, Sampling
+from reflexion.models import Gate, OpenedModels
 from reflexion.prompt_budget import TokenBudget
 from reflexion.prompts import DEFAULT_PROMPTS, Prompts
 from reflexion.steps import EpisodeOptions, Runner, Runtime, StepObserver, perform
@@ -28,11 +31,11 @@ if TYPE_CHECKING:
     from reflexion.cache.similar import SimilarityProvider
     from reflexion.evaluators.base import Evaluator
     from reflexion.llm.budget import Budget
-    from reflexion.llm.roles import ModelRoles
+    from reflexion.llm.extras import Extras
     from reflexion.memory.base import Memory, MemoryLimits
+    from reflexion.runs import RunFolder
     from reflexion.settings import Settings
-
-Gate = Callable[[], AbstractAsyncContextManager[Any]]
+    from reflexion.telemetry.summary import Summary
 
 __all__ = [
     "Gate",
@@ -43,6 +46,7 @@ __all__ = [
     "judge_of",
     "open_agent_session",
     "open_session",
+    "raise_if_all_failed",
     "raise_if_fatal",
     "spec_of",
 ]
@@ -125,6 +129,20 @@ def raise_if_fatal(episode: Episode) -> None:
         raise kind(episode.error.message)
 
 
+def raise_if_all_failed(folder: RunFolder, summary: Summary) -> None:
+    """A run of which no episode came to its end has failed.
+
+    Raises:
+        RunFailedError: in the words of the error that most of them met.
+    """
+    if not summary.episodes or summary.errors < summary.episodes:
+        return
+    met = Counter(f"{e.error.kind}: {e.error.message}" for e in folder.episodes() if e.error is not None)
+    words = met.most_common(1)[0][0] if met else "no reason is on record"
+    every = f"every one of its {summary.episodes} episodes" if summary.episodes > 1 else "its one episode"
+    raise RunFailedError(f"{words} ({every} ended in an error; {folder.path} keeps the record)")
+
+
 def evaluator_source(
     spec: str | Evaluator | Callable[..., Any] | None,
     judge: Callable[[], LLM],
@@ -132,8 +150,19 @@ def evaluator_source(
     reveal_answers: bool = False,
     timeout: float = 10.0,
     packages: tuple[str, ...] = (),
+    judge_tokens: int | None = None,
+    tests_tokens: int | None = None,
 ) -> Callable[[Problem], Evaluator]:
-    """Which evaluator judges a problem: the one asked for, else the problem's own, else inferred."""
+    """Which evaluator judges a problem: the one asked for, else the problem's own, else inferred.
+
+    Args:
+        spec: what was asked for.
+        judge: the model evaluators ask.
+        reveal_answers: whether feedback may show the reference answer.
+        timeout: seconds the tests of one answer may take.
+        packages: installed packages that tests and answers may import.
+        judge_tokens, tests_tokens: of a verdict and of generated tests at most; None: as the evaluator says.
+    """
     from reflexion.evaluators import resolve_evaluator, wrap_callable
     from reflexion.evaluators.base import Evaluator as EvaluatorProtocol
 
@@ -141,11 +170,19 @@ def evaluator_source(
         fixed = spec if isinstance(spec, EvaluatorProtocol) else wrap_callable(spec)
         return lambda problem: fixed
 
+    @cache
+    def asked(tokens: int | None) -> LLM:
+        from reflexion.llm.wrapped import LimitedLLM
+
+        return judge() if tokens is None else LimitedLLM(judge(), tokens)
+
     def source(problem: Problem) -> Evaluator:
+        name = spec or problem.evaluator
+        writes = (name or "").partition(":")[0].strip() == "generated"
         return resolve_evaluator(
-            spec or problem.evaluator,
+            name,
             problem,
-            judge=judge(),
+            judge=asked(tests_tokens if writes else judge_tokens),
             reveal_answers=reveal_answers,
             timeout=timeout,
             packages=packages,
@@ -190,6 +227,9 @@ async def open_agent_session(
     api_key: str | None = None,
     concurrency: int | None = None,
     sandbox_packages: tuple[str, ...] = (),
+    judge_tokens: int | None = None,
+    tests_tokens: int | None = None,
+    extras: Extras | None = None,
 ) -> AsyncGenerator[Session]:
     """Open the parts a `ReflexionAgent` needs; what is opened here is closed here."""
     from reflexion.cache import MemoryStepCache
@@ -199,7 +239,9 @@ async def open_agent_session(
     settings = Settings()
     settings.require_values()
     async with AsyncExitStack() as stack:
-        opener = _Models(settings, stack, base_url=base_url, api_key=api_key, concurrency=concurrency)
+        opener = OpenedModels(
+            settings, stack, base_url=base_url, api_key=api_key, concurrency=concurrency, extras=extras
+        )
         actor = opener.get(models.get("actor"))
         reflector = opener.get(models.get("reflector"), actor)
         judge = opener.get(models.get("judge"), actor)
@@ -218,7 +260,12 @@ async def open_agent_session(
             actor=lambda index: actor,
             reflector=reflector,
             evaluator=evaluator_source(
-                evaluator, lambda: judge, timeout=settings.evaluation_timeout, packages=sandbox_packages
+                evaluator,
+                lambda: judge,
+                timeout=settings.evaluation_timeout,
+                judge_tokens=judge_tokens,
+                tests_tokens=tests_tokens,
+                packages=sandbox_packages,
             ),
             prompts=prompts,
             memory=memory,
@@ -250,12 +297,13 @@ async def open_session(
         StorageError: the cache refuses (wrong password, written by a newer version).
     """
     from reflexion.llm.budget import Budget
+    from reflexion.llm.extras import Extras
 
     settings.require_values()
     batch = parameters if isinstance(parameters, BatchParameters) else None
     async with AsyncExitStack() as stack:
         budget = Budget(batch.max_cost, batch.max_tokens) if batch is not None else Budget()
-        opener = _Models(
+        opener = OpenedModels(
             settings,
             stack,
             base_url=parameters.base_url,
@@ -264,6 +312,7 @@ async def open_session(
             budget=budget,
             record=batch.record if batch is not None else None,
             batch_folder=folder if batch is not None and batch.batch_api else None,
+            extras=Extras(body=parameters.extra_body or {}, reasoning_effort=parameters.reasoning_effort),
         )
         roles = opener.roles(parameters)
         reflector, judge = opener.get(roles.reflector), opener.get(roles.judge)
@@ -282,6 +331,8 @@ async def open_session(
                 reveal_answers=parameters.reveal_answers,
                 timeout=parameters.evaluation_timeout or settings.evaluation_timeout,
                 packages=parameters.sandbox_packages,
+                judge_tokens=parameters.judge_max_tokens,
+                tests_tokens=parameters.tests_max_tokens,
             ),
             observers=tuple(observers),
             dataset=dataset,
@@ -361,87 +412,18 @@ def spec_of(parameters: BatchParameters | EpisodeParameters, settings: Settings)
 
     Raises ConfigurationError: the escalation is malformed.
     """
-    return _Models(settings, AsyncExitStack()).roles(parameters).actors[0]
+    return OpenedModels(settings, AsyncExitStack()).roles(parameters).actors[0]
 
 
 def judge_of(parameters: BatchParameters | EpisodeParameters, settings: Settings) -> str:
     """The model that judges where nothing else can. Raises as `spec_of` does."""
-    return _Models(settings, AsyncExitStack()).roles(parameters).judge
+    return OpenedModels(settings, AsyncExitStack()).roles(parameters).judge
 
 
 def _ttl(text: str) -> Mapping[StepName, float]:
     from reflexion.cache.ttl import parse_ttl
 
     return parse_ttl(text)
-
-
-class _Models:
-    """Opens each model once, whatever roles it has."""
-
-    def __init__(self, settings: Settings, stack: AsyncExitStack, **options: Any) -> None:
-        self._settings, self._stack, self._options = settings, stack, options
-        self._opened: dict[str, LLM] = {}
-
-    def default(self) -> str:
-        """The name that stands for no name."""
-        from reflexion.llm import default_spec
-
-        return self._settings.llm or default_spec(self._settings.endpoint)
-
-    def roles(self, parameters: BatchParameters | EpisodeParameters) -> ModelRoles:
-        """Which model does what."""
-        from reflexion.llm.roles import ModelRoles
-
-        p = parameters
-        return ModelRoles.of(p.llm, self.default(), reflector=p.reflector, judge=p.judge, escalate=p.escalate)
-
-    def get(self, spec: str | LLM | None, fallback: LLM | None = None) -> LLM:
-        """The model of a name; a model that was given is the giver's to close."""
-        if spec is None and fallback is not None:
-            return fallback
-        if spec is not None and not isinstance(spec, str):
-            return spec
-        name = spec or self.default()
-        if name not in self._opened:
-            self._opened[name] = open_model(name, self._settings, **self._options)
-            self._stack.push_async_callback(self._opened[name].aclose)
-        return self._opened[name]
-
-
-def open_model(
-    spec: str,
-    settings: Settings,
-    *,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    concurrency: int | None = None,
-    gate: Gate | None = None,
-    budget: Budget | None = None,
-    record: str | None = None,
-    batch_folder: Path | None = None,
-) -> LLM:
-    """The model of a name; the key comes from the settings and stays in the client.
-
-    Raises:
-        ConfigurationError: it cannot be had: no key, no weights, an unknown form of name.
-    """
-    from reflexion.keys import digest
-    from reflexion.llm import open_llm
-
-    key = settings.openai_api_key
-    return open_llm(
-        spec,
-        base_url=base_url or settings.openai_base_url,
-        api_key=api_key or (key.get_secret_value() if key is not None else None),
-        attempt_timeout=settings.attempt_timeout,
-        call_timeout=settings.call_timeout,
-        max_attempts=settings.max_attempts,
-        concurrency=concurrency,
-        gate=gate,
-        budget=budget,
-        record=record,
-        batch_state=batch_folder / f"batch-jobs-{digest(spec)[:8]}.json" if batch_folder is not None else None,
-    )
 
 
 async def open_owned_memory(url: str, stack: AsyncExitStack, limits: MemoryLimits | None) -> Memory:

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     llm: str | None = Field(default=None, description="Model when none is given.")
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    extra_headers: SecretStr | None = Field(
+        default=None, description="Headers sent with every request to a model: lines NAME=VALUE, or a JSON object."
+    )
     runs: Path = Field(default=Path("runs"), description="Folder of the runs' folders.")
     cache: str | None = Field(default=None, description="URL of the step cache; None: a local folder.")
     memory: str | None = Field(default=None, description="URL of the episodic memory; None: of the run.")
@@ -84,7 +87,7 @@ class Settings(BaseSettings):
 
     def with_values(self, values: Mapping[str, str]) -> Self:
         """A copy in which references are replaced by what they stand for."""
-        kinds = {"openai_api_key": SecretStr, "runs": Path}
+        kinds = {"openai_api_key": SecretStr, "extra_headers": SecretStr, "runs": Path}
         return self.model_copy(update={field: kinds.get(field, str)(value) for field, value in values.items()})
 
     def require_values(self) -> None:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from pydantic import Field
 
+from reflexion.asking import EMPTY_REPLY, ask, finish_of, kept_thought, reply_fields, without_answer
 from reflexion.errors import MalformedReplyError, ReflexionError, RefusalError
 from reflexion.keys import digest
 from reflexion.llm.base import LLM, ChatReply, ChatRequest, Sampling
 from reflexion.loop import Attempt, Steps
-from reflexion.prompt_budget import TokenBudget
+from reflexion.prompt_budget import TokenBudget, within
 from reflexion.prompts import DEFAULT_PROMPTS, Prompts
 from reflexion.strategies import OMEGA
 from reflexion.types import (
@@ -32,7 +33,6 @@ from reflexion.types import (
     StepOutput,
     Strategy,
     Trial,
-    Usage,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ T = TypeVar("T")
 Actor = Literal["direct", "cot", "react"]
 """How a trial is made: by one call, by one call that thinks first, or in turns with tools."""
 
+REFLECTION_TOKENS = 128
+"""Tokens of a reflection at most, where nothing is said."""
+
 ToolMode = Literal["auto", "native", "text"]
 """How tools are called: by function calling, by lines of text, or (`auto`) as the model can."""
 
@@ -80,7 +83,9 @@ class EpisodeOptions(Frozen):
     tool_mode: ToolMode = "auto"
     tool_timeout: float = Field(default=10.0, gt=0, description="Seconds one call of a tool may take.")
     sampling: Sampling = Sampling()
-    reflection_tokens: int = Field(default=128, ge=1, description="Tokens of a reflection at most.")
+    reflection_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens of a reflection at most; None: 128, or a trial's if those are fewer."
+    )
     omega: int = Field(default=OMEGA, ge=1, description="Lessons a trial sees at most.")
     transfer: int = Field(default=0, ge=0, description="Lessons of similar problems a trial sees at most.")
 
@@ -107,7 +112,7 @@ class Reflector(Protocol):
 
 def reflection_sampling(options: EpisodeOptions) -> Sampling:
     """Sampling of reflections: as trials, but short, since a lesson is one or two sentences."""
-    most = min(options.reflection_tokens, options.sampling.max_tokens or options.reflection_tokens)
+    most = options.reflection_tokens or min(REFLECTION_TOKENS, options.sampling.max_tokens or REFLECTION_TOKENS)
     return options.sampling.model_copy(update={"max_tokens": most})
 
 
@@ -143,8 +148,12 @@ class Runtime:
 
     def calibrate(self, request: ChatRequest, reply: ChatReply) -> None:
         """Let the endpoint's own count correct the estimate of tokens."""
-        if self.budget is not None and not reply.usage.unknown:
+        if self.budget is not None and reply.usage.calls == 1 and not reply.usage.unknown:
             self.budget.counter.learn(sum(len(m.content) for m in request.messages), reply.usage.prompt)
+
+    def follow(self, llm: LLM) -> None:
+        """Let the prompt budget follow the window a model's endpoint told, if it did."""
+        self.budget = within(self.budget, getattr(llm, "learned_window", None))
 
     def episode_id(self, problem: Problem, repeat: int) -> str:
         """Names one episode across processes and resumed runs."""
@@ -246,8 +255,8 @@ class StepCall:
             "lessons": [digest(text)[:16] for text in attempt.past.lessons],
             "sampling": runtime.samplings["reflect" if self.step == "reflect" else "trial"],
         }
-        if runtime.budget is not None:
-            fields["prompt_tokens"] = runtime.budget.limit
+        if runtime.budget is not None and runtime.budget.asked is not None:
+            fields["prompt_tokens"] = runtime.budget.asked
         if self.step == "trial":
             last = attempt.past.last
             fields |= {
@@ -305,51 +314,43 @@ async def perform(call: StepCall) -> StepOutput | None:
     return await _PERFORM[call.step](call)
 
 
-def _output_fields(reply: ChatReply) -> dict[str, Any]:
-    return {
-        "model": reply.model,
-        "usage": reply.usage,
-        "seconds": reply.seconds,
-        "attempts": reply.attempts,
-        "retried": reply.retried,
-    }
-
-
 async def _trial(call: StepCall) -> Trial:
     runtime, attempt = call.runtime, call.attempt
     if runtime.options.actor == "react":
         from reflexion.actors.react import act
 
         return await act(call)
-    messages = runtime.prompts.trial_messages(
-        attempt.problem, attempt.past, runtime.budget, cot=runtime.options.actor == "cot"
-    )
-    request = ChatRequest(
-        messages=messages,
-        sampling=runtime.options.sampling,
-        salt=f"{attempt.repeat}.{attempt.index}",
-    )
     llm, started = runtime.actor(attempt.index), time.perf_counter()
+
+    def build() -> ChatRequest:
+        cot = runtime.options.actor == "cot"
+        return ChatRequest(
+            messages=runtime.prompts.trial_messages(attempt.problem, attempt.past, runtime.budget, cot=cot),
+            sampling=runtime.options.sampling,
+            salt=f"{attempt.repeat}.{attempt.index}",
+        )
+
     try:
-        reply = await llm.chat(request)
+        request, reply = await ask(runtime, llm, build)
     except (MalformedReplyError, RefusalError) as exc:
         # No usable answer is a failed trial, not a failed episode: the next trial may do better.
         return Trial(
             index=attempt.index,
             answer="",
             model=llm.model,
-            error=f"{type(exc).__name__}: {exc}",
+            finish_reason=finish_of(exc),
             lessons=attempt.past.lessons,
             seconds=time.perf_counter() - started,
-            usage=_spent(exc),
+            **without_answer(exc),
         )
     runtime.calibrate(request, reply)
     return Trial(
         index=attempt.index,
         answer=reply.text.strip(),
+        thought=kept_thought(reply.thought),
         finish_reason=reply.finish_reason,
         lessons=attempt.past.lessons,
-        **_output_fields(reply),
+        **reply_fields(reply),
     )
 
 
@@ -380,23 +381,23 @@ async def reflect_once(call: StepCall) -> Reflection:
     """Draw a reflection by one call of the reflector.
 
     Raises:
-        RetryableError, PermanentError: as the model raises them; a malformed reply or a refusal
-            gives a reflection that repeats the feedback, since the episode can go on without.
+        RetryableError, PermanentError: as the model raises them; a reply without an answer gives a reflection
+            without a text that says why, since the episode can go on without.
     """
     runtime, index = call.runtime, call.attempt.index
-    request = reflect_request(call)
     try:
-        reply = await runtime.reflector.chat(request)
+        request, reply = await ask(runtime, runtime.reflector, partial(reflect_request, call))
     except (MalformedReplyError, RefusalError) as exc:
-        return Reflection(trial=index, text=call.feedback, model=runtime.reflector.model, usage=_spent(exc))
+        return Reflection(trial=index, text="", model=runtime.reflector.model, **without_answer(exc))
     runtime.calibrate(request, reply)
-    return Reflection(trial=index, text=reply.text.strip() or call.feedback, **_output_fields(reply))
-
-
-def _spent(error: ReflexionError) -> Usage:
-    """What a reply cost that could not be used."""
-    usage = error.usage if isinstance(error, MalformedReplyError) else None
-    return usage if usage is not None else Usage(calls=1, unknown=1)
+    text = reply.text.strip()
+    return Reflection(
+        trial=index,
+        text=text,
+        thought=kept_thought(reply.thought),
+        error=None if text else EMPTY_REPLY,
+        **reply_fields(reply),
+    )
 
 
 def _lesson_key(episode: str, index: int) -> str:
@@ -406,7 +407,7 @@ def _lesson_key(episode: str, index: int) -> str:
 async def _memorize(call: StepCall) -> None:
     runtime, attempt, trial = call.runtime, call.attempt, call.trial
     assert trial is not None and trial.reflection is not None and trial.evaluation is not None
-    if runtime.memory is None:
+    if runtime.memory is None or not trial.reflection.text:
         return
     episode = runtime.episode_id(attempt.problem, attempt.repeat)
     await runtime.memory.add(

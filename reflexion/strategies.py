@@ -66,7 +66,7 @@ def view_past(
     last = trials[-1] if trials and strategy.shows_last_attempt else None
     if not strategy.reflects:
         return Past(last=last)
-    own: list[Reflection] = [t.reflection for t in reversed(trials) if t.reflection is not None]
+    own: list[Reflection] = [t.reflection for t in reversed(trials) if t.reflection is not None and t.reflection.text]
     texts: dict[str, None] = {}
     for reflection in own[:omega]:
         texts.setdefault(reflection.text)

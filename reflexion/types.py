@@ -135,7 +135,13 @@ class Usage(Frozen):
     completion: int = 0
     calls: int = 0
     unknown: int = 0
-    cost_usd: float | None = Field(default=None, description="US dollars; None: the model's price is unknown.")
+    cost_usd: float | None = Field(
+        default=None, description="US dollars; None: a price is unknown, or a call told no usage."
+    )
+    cached_prompt: int = Field(default=0, description="Prompt tokens the endpoint had seen before, priced as such.")
+    known_usd: float | None = Field(
+        default=None, description="US dollars of the calls whose cost is known, where `cost_usd` is not."
+    )
 
     def __eq__(self, other: object) -> bool:
         # Compared for each step whenever an episode is written; pydantic's own way costs ten times as much.
@@ -149,17 +155,26 @@ class Usage(Frozen):
         """Prompt and completion tokens together."""
         return self.prompt + self.completion
 
+    @property
+    def at_least_usd(self) -> float | None:
+        """US dollars spent at the least; None: of no call the cost is known."""
+        return self.known_usd if self.cost_usd is None else self.cost_usd
+
     def __add__(self, other: Usage) -> Usage:
         # A share of a call that several steps made together has tokens and no call of its own.
         costs = [u.cost_usd for u in (self, other) if u.calls or u.total]
         known = [c for c in costs if c is not None]
+        complete = bool(known) and len(known) == len(costs)
+        parts = [] if complete else [p for p in (self.at_least_usd, other.at_least_usd) if p is not None]
         return Usage(
             prompt=self.prompt + other.prompt,
             completion=self.completion + other.completion,
             calls=self.calls + other.calls,
             unknown=self.unknown + other.unknown,
             # A sum with an unknown part is unknown, never too small.
-            cost_usd=sum(known) if known and len(known) == len(costs) else None,
+            cost_usd=sum(known) if complete else None,
+            cached_prompt=self.cached_prompt + other.cached_prompt,
+            known_usd=sum(parts) if parts else None,
         )
 
 
@@ -203,7 +218,9 @@ class Reflection(StepOutput):
     """The lesson drawn from a failed trial."""
 
     trial: int = Field(ge=1)
-    text: str
+    text: str = Field(description="The lesson; empty where the model gave none.")
+    thought: str = Field(default="", description="What the model thought before it answered; shown, never fed back.")
+    error: str | None = Field(default=None, description="Why there is no lesson (empty, cut, refused).")
     reused_from: str | None = Field(default=None, description="Key of the similar failure it was taken from.")
     similarity: float | None = Field(default=None, description="Similarity to that failure, 0 to 1.")
 
@@ -213,6 +230,7 @@ class Trial(StepOutput):
 
     index: int = Field(ge=1, description="1 for the first trial.")
     answer: str
+    thought: str = Field(default="", description="What the model thought before it answered; shown, never fed back.")
     trajectory: tuple[dict[str, JsonValue], ...] = Field(default=(), description="Turns of an acting agent.")
     finish_reason: str | None = None
     error: str | None = Field(default=None, description="Why there is no usable answer (malformed, cut, refused).")

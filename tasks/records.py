@@ -53,7 +53,7 @@ _STOPPERS: frozenset[str] = frozenset(get_args(Stopper))
 _EXCEPTION = re.compile(r"exception (\w+)")
 """Where Prefect's message of a failed task run names the error."""
 
-_ITEM_SIZE = 220
+_ITEM_SIZE = 250
 """Characters of a line without its name, at most."""
 
 
@@ -228,6 +228,8 @@ def _facts(output: StepOutput | None) -> dict[str, Any]:
         "p": usage.prompt,
         "c": usage.completion,
         "u": usage.unknown,
+        "h": usage.cached_prompt,
+        "k": round(usage.known_usd, 8) if usage.known_usd is not None else 0,
         "$": round(usage.cost_usd, 8) if usage.cost_usd is not None else 0,
         "r": list(output.retried[:8]),
     }
@@ -252,6 +254,8 @@ def _output(step: StepName, facts: dict[str, Any], *, cached: bool) -> StepOutpu
             calls=facts.get("n", 0),
             unknown=facts.get("u", 0),
             cost_usd=None if cost < 0 else float(cost),
+            cached_prompt=facts.get("h", 0),
+            known_usd=facts.get("k"),
         ),
         "seconds": facts.get("s", 0.0),
         "retried": tuple(facts.get("r", ())),

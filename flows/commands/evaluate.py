@@ -237,7 +237,21 @@ def resume_command(name: str) -> str:
     """The command line that carries on with a run; a password in it has to be typed again."""
     from reflexion.runs import mask_passwords
 
-    arguments: list[str] = mask_passwords(sys.argv[1:])
+    arguments: list[str] = _without_headers(mask_passwords(sys.argv[1:]))
     if not any(a == "--name" or a.startswith("--name=") for a in arguments):
         arguments = [*arguments, "--name", name]
     return shlex.join(["reflexion", *arguments])
+
+
+def _without_headers(arguments: list[str]) -> list[str]:
+    """Arguments in which the values of headers are masked."""
+    shown: list[str] = []
+    for argument in arguments:
+        option, sign, given = argument.partition("=")
+        if option == "--extra-header" and sign:
+            shown.append(f"{option}={given.partition('=')[0]}=***")
+        elif shown and shown[-1] == "--extra-header":
+            shown.append(f"{argument.partition('=')[0]}=***")
+        else:
+            shown.append(argument)
+    return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from reflexion.config import VARIABLES, has_password
 from reflexion.errors import ConfigurationError
+from reflexion.llm.extras import parse_extra_body, parse_extra_headers
 from reflexion.session import describe_validation
 
 __all__ = ["BatchOptions", "CacheOptions", "ModelOptions", "ShardOptions", "flag", "option", "parameters_from"]
@@ -51,6 +53,18 @@ class ModelOptions:
     temperature: Annotated[float | None, option("Sampling temperature.", MODEL)] = 0.0
     seed: Annotated[int | None, option("Seed of sampling, and of --shuffle.", MODEL)] = None
     max_completion_tokens: Annotated[int | None, option("Tokens of one reply at most.", MODEL)] = None
+    reflection_max_tokens: Annotated[int | None, option("Tokens of a reflection at most; else 128.", MODEL)] = None
+    judge_max_tokens: Annotated[int | None, option("Tokens of a judge's reply at most.", MODEL)] = None
+    tests_max_tokens: Annotated[int | None, option("Tokens of generated tests at most.", MODEL)] = None
+    reasoning_effort: Annotated[
+        str | None, option("How much the model should think: low, high, or as its provider says.", MODEL)
+    ] = None
+    extra_body: Annotated[str | None, option("JSON object whose fields go with every request to the model.", MODEL)] = (
+        None
+    )
+    extra_header: Annotated[
+        list[str] | None, option("NAME=VALUE, sent with every request to the model; repeatable.", MODEL)
+    ] = None
     max_trials: Annotated[int, option("Trials of a problem at most.", LOOP)] = 3
     strategy: Annotated[Strategies, option("What a trial sees of the past.", LOOP)] = "reflexion"
     evaluator: Annotated[str | None, option("Evaluator; else inferred from the problem.", LOOP)] = None
@@ -163,6 +177,9 @@ def parameters_from(model: type[M], *options: Any, **more: Any) -> M:
     if isinstance(values.get("runs"), Path):
         values["runs"] = str(values["runs"])
     _set_apart_passwords(values)
+    _set_apart_headers(values)
+    if "extra_body" in values:
+        values["extra_body"] = parse_extra_body(values["extra_body"]) or None
     known = {name: value for name, value in values.items() if name in model.model_fields}
     try:
         return model.model_validate(known)
@@ -177,6 +194,13 @@ def _set_apart_passwords(values: dict[str, Any]) -> None:
         if isinstance(url, str) and has_password(url):
             os.environ[variable] = url
             values[name] = None
+
+
+def _set_apart_headers(values: dict[str, Any]) -> None:
+    """Give headers to the settings: they are as secret as a key."""
+    given = values.pop("extra_header", None)
+    if given:
+        os.environ["REFLEXION_EXTRA_HEADERS"] = json.dumps(parse_extra_headers(given))
 
 
 def _field_map(pairs: list[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from flows.commands.connecting import reporting
 from flows.commands.options import CacheOptions, ModelOptions, flag, parameters_from
 from reflexion.config import EpisodeParameters
+from reflexion.telemetry.error_words import harmless
 from reflexion.types import Episode, Outcome
 
 __all__ = ["run"]
@@ -50,7 +51,8 @@ def run(
     else:
         show(ended)
     if ended.error is not None:
-        print(f"reflexion: error: {ended.error.kind}: {ended.error.message}", file=sys.stderr)  # noqa: T201
+        words = harmless(ended.error.message)
+        print(f"reflexion: error: {ended.error.kind}: {words}", file=sys.stderr)  # noqa: T201
     return EXIT_FAILED if ended.outcome is Outcome.ERROR else 0
 
 
@@ -69,12 +71,14 @@ def show(episode: Episode) -> None:
         console.print(Text.assemble((f"Trial {trial.index}: ", "bold"), (verdict, style)))
         # What a model wrote is shown as it is, never read as markup.
         if trial.trajectory:
-            console.print(Text(told_turns(trial.trajectory), style="dim"))
-        console.print(Text(trial.answer or trial.error or "(no answer)"))
+            console.print(Text(harmless(told_turns(trial.trajectory)), style="dim"))
+        console.print(Text(harmless(trial.answer or trial.error or "(no answer)")))
         if evaluation is not None and not evaluation.passed and evaluation.feedback:
-            console.print(Text(f"Feedback: {evaluation.feedback}", style="yellow"))
+            console.print(Text(harmless(f"Feedback: {evaluation.feedback}"), style="yellow"))
         if trial.reflection is not None:
-            console.print(Text(f"Reflection: {trial.reflection.text}", style="cyan"))
+            console.print(
+                Text(harmless(f"Reflection: {trial.reflection.text or trial.reflection.error}"), style="cyan")
+            )
     usage, saved = episode.usage, episode.saved
     console.print(
         f"{episode.outcome.value} in {episode.seconds:.1f} s, {usage.calls} LLM calls, {usage.total} tokens, "

@@ -19,7 +19,15 @@ from reflexion.actors.builtin import BUILTIN
 from reflexion.actors.environments import State, environment_fingerprint, open_environment, state_of
 from reflexion.actors.textual import Action, read_reply, tagged_calls
 from reflexion.actors.tools import call_with_limit
-from reflexion.errors import MalformedReplyError, PermanentError, RefusalError, RequestRejectedError, ToolsRejectedError
+from reflexion.asking import ask, finish_of, kept_thought, spent
+from reflexion.errors import (
+    ContextWindowError,
+    MalformedReplyError,
+    PermanentError,
+    RefusalError,
+    RequestRejectedError,
+    ToolsRejectedError,
+)
 from reflexion.llm.base import ChatReply, ChatRequest, Message
 from reflexion.prompt_budget import trim_middle
 from reflexion.prompts import kind_of
@@ -96,6 +104,7 @@ class _Turns:
         self._answer, self._error, self._finish = "", cast("str | None", None), cast("str | None", None)
         self._usage, self._seconds, self._requests = Usage(), 0.0, 0
         self._retried: list[str] = []
+        self._thoughts: list[str] = []
         self._model = self._llm.model
         mode = call.runtime.options.tool_mode
         able = getattr(self._llm, "tool_calling", None) is not False
@@ -123,6 +132,7 @@ class _Turns:
         return Trial(
             index=self._attempt.index,
             answer=answer.strip(),
+            thought=kept_thought("\n\n".join(self._thoughts)),
             trajectory=tuple(self._turns),
             finish_reason=self._finish,
             error=self._error,
@@ -136,10 +146,10 @@ class _Turns:
 
     def broken_by(self, error: MalformedReplyError | RefusalError) -> None:
         """End without an answer: a reply could not be used."""
-        spent = error.usage if isinstance(error, MalformedReplyError) else None
-        self._usage = self._usage + (spent if spent is not None else Usage(calls=1, unknown=1))
+        self._usage = self._usage + spent(error)
         self._requests += 1
-        self._error = f"{type(error).__name__}: {error}"
+        self._error, self._finish = f"{type(error).__name__}: {error}", finish_of(error)
+        self._thoughts += [error.thought] if isinstance(error, MalformedReplyError) and error.thought else []
 
     async def close(self) -> None:
         """Let the world go."""
@@ -192,18 +202,22 @@ class _Turns:
         if told:
             messages.append(Message(role="user", content=self._prompts.last_turn))
         tools = self._definitions()
-        request = ChatRequest(
-            messages=self._fitted(messages, tools),
-            sampling=self._runtime.options.sampling,
-            tools=tools,
-            tool_choice="none" if final and tools else None,
-            salt=f"{self._attempt.repeat}.{self._attempt.index}",
-        )
+
+        def build() -> ChatRequest:
+            return ChatRequest(
+                messages=self._fitted(list(messages), tools),
+                sampling=self._runtime.options.sampling,
+                tools=tools,
+                tool_choice="none" if final and tools else None,
+                salt=f"{self._attempt.repeat}.{self._attempt.index}",
+            )
+
         try:
-            reply = await self._llm.chat(request)
+            request, reply = await ask(self._runtime, self._llm, build)
         except RequestRejectedError as exc:
             # Not every endpoint's client learns what its refusals mean: a batch job's do not.
             about = isinstance(exc, ToolsRejectedError) or "tool" in str(exc).lower()
+            about = about and not isinstance(exc, ContextWindowError)
             if not tools or not about or self._runtime.options.tool_mode == "native":
                 raise
             # The endpoint has no function calling: the same trial goes on in plain text.
@@ -216,6 +230,7 @@ class _Turns:
         self._seconds += reply.seconds
         self._requests += reply.attempts
         self._retried += reply.retried
+        self._thoughts += [reply.thought] if reply.thought else []
         self._model, self._finish = reply.model, reply.finish_reason
         return reply
 

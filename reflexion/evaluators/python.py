@@ -6,6 +6,7 @@ visible ones are what feedback may show. When there are only visible ones, they 
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import builtins
 import platform
@@ -78,7 +79,10 @@ class PythonTests(BaseEvaluator):
         """What of `check` needs no sandbox."""
         if not problem.tests and not problem.visible_tests:
             return "field 'tests' is missing (or 'visible_tests'), which the evaluator 'python' runs"
-        return self._job(problem, "").plan.refusal
+        job = self._job(problem, "")
+        if job.plan.refusal is not None or not (job.plan.tests and job.visible):
+            return job.plan.refusal
+        return visible_alone(job).plan.refusal
 
     def _proved(self, problem: Problem) -> str | None:
         """Why the tests cannot judge, as running them shows; asked once for each problem."""
@@ -151,14 +155,18 @@ class PythonTests(BaseEvaluator):
         retested = False
         try:
             sandbox = shared_sandbox(self._packages)
-            report = await sandbox.run(job, wall=self._timeout)
+            # Processes of their own: what the visible tests show must not have seen the hidden ones.
+            apart = bool(job.plan.tests and job.visible)
+            first = replace(job, visible=()) if apart else job
+            report = await sandbox.run(first, wall=self._timeout)
             if _starved(report, self._timeout):
                 retested = True
-                report = await sandbox.run(job, wall=self._timeout, alone=True)
-            if job.tests and job.visible and report.ended is not None and len(report.visible) < len(job.plan.visible):
-                # The hidden tests took the process down. Ask the visible ones for something to tell.
-                again = await sandbox.run(replace(job, tests=None), wall=min(self._timeout, _RETRY_WALL))
-                report = replace(report, visible=_complete(again))
+                report = await sandbox.run(first, wall=self._timeout, alone=True)
+            if apart and report.load is None:
+                wall = self._timeout if report.ended is None else min(self._timeout, _RETRY_WALL)
+                again = await sandbox.run(visible_alone(job), wall=wall)
+                seconds = report.cpu_seconds + again.cpu_seconds
+                report = replace(report, visible=_complete(again), cpu_seconds=seconds)
         except OSError as exc:
             raise PermanentError(f"the sandbox cannot be started: {exc}") from exc
         verdict = self._verdict(job, in_own_lines(report, solution))
@@ -214,7 +222,8 @@ class PythonTests(BaseEvaluator):
         """What may be told of a hidden test: that it failed, and where in the code; no value of it."""
         passing = "The tests you know pass, but a" if job.visible else "A"
         if failure.origin == "sandbox":
-            return f"{passing} hidden test did not come to its end: {_ended_text(failure)}."
+            told = _ENDED.get(failure.kind, "it ended by itself")
+            return f"{passing} hidden test did not come to its end: {told}."
         kind = _hidden_class(job, failure)
         text = f"{passing} hidden test failed" + (": wrong result." if kind == "WrongAnswer" else f": {kind}")
         if kind != "WrongAnswer" and self._reveal and failure.message:
@@ -224,7 +233,7 @@ class PythonTests(BaseEvaluator):
         return text + _limits_met(job, failure)
 
 
-_RULES = 2
+_RULES = 3
 """Raised whenever the same code and tests may get another verdict than before."""
 _REMEMBERED = 1_000_000
 _PROVED: dict[tuple[Any, ...], str | None] = {}
@@ -232,6 +241,9 @@ _PROVED: dict[tuple[Any, ...], str | None] = {}
 _UNPROVED: set[tuple[Any, ...]] = set()
 """Problems that are judged without proof, by their content."""
 
+
+_SOURCE = 200
+"""Characters of a line of the answer that feedback shows."""
 
 _STARTING = re.compile(r"\b(?:multiprocessing|subprocess|ProcessPoolExecutor|os\.fork|os\.system|os\.popen)\b")
 
@@ -271,23 +283,56 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def in_own_lines(report: Report, solution: Solution) -> Report:
-    """A report whose failures name lines of the answer's own code, not of what was put in front of it."""
+    """A report whose failures name lines of the answer's own code, not of what was put in front of it.
+
+    The solution's process says which line it was; it is told where that is a line of code, as it stands in the answer.
+    """
     from dataclasses import replace
 
-    if not solution.added:
-        return report
+    code = solution.code.splitlines()
 
     def failure(found: Failure | None) -> Failure | None:
         if found is None or found.line is None:
             return found
-        line = solution.own_line(found.line)
-        return replace(found, line=line, source=found.source if line is not None else "")
+        source = code[found.line - 1].strip() if 0 < found.line <= len(code) else ""
+        line = solution.own_line(found.line) if source and not source.startswith("#") else None
+        return replace(found, line=line, source=source[:_SOURCE] if line is not None else "")
 
     def outcome(found: TestOutcome | None) -> TestOutcome | None:
         return None if found is None else replace(found, failure=failure(found.failure))
 
     visible = tuple(o for o in map(outcome, report.visible) if o is not None)
     return replace(report, load=failure(report.load), hidden=outcome(report.hidden), visible=visible)
+
+
+def visible_alone(job: Job) -> Job:
+    """The visible tests of a job without the hidden ones, but with what those import and define for them."""
+    from dataclasses import replace
+
+    try:
+        body = ast.parse(job.plan.tests or "").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        body = []
+    imports = [ast.unparse(n) for n in body if isinstance(n, ast.Import | ast.ImportFrom)]
+    helpers = [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) or _is_constant(n, job.plan.wanted)]
+    names = {name for n in helpers for name in _bound_names(n)}
+    setup = "\n".join(map(ast.unparse, helpers))
+    needs = [bool(names & set(re.findall(r"[^\W\d]\w*", test))) for test in job.plan.visible]
+    visible = [f"{setup}\n{test}" if need else test for test, need in zip(job.plan.visible, needs, strict=True)]
+    return replace(job, tests=None, visible=tuple(visible), prelude="\n".join([job.prelude, *imports]))
+
+
+def _is_constant(node: ast.stmt, wanted: tuple[str, ...]) -> bool:
+    """Whether a statement gives names to what the solution has no part in."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return False
+    return not any(isinstance(n, ast.Name) and n.id in wanted for n in ast.walk(node))
+
+
+def _bound_names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    return [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
 def _complete(report: Report) -> tuple[TestOutcome, ...]:
@@ -299,10 +344,18 @@ def _complete(report: Report) -> tuple[TestOutcome, ...]:
     return (*report.visible, TestOutcome(passed=False, failure=report.ended))
 
 
+_ENDED = {
+    "Timeout": "it took too long (is there an endless loop?)",
+    "Exited": "the program ended by itself",
+    "Killed": "the program was ended by a signal",
+    "OutputLimit": "the program gave a value that is larger than allowed",
+    "Forged": "the program sent what is no value",
+}
+"""How a program ended, by the kind of failure; the rest of what is known of it could tell values."""
+
+
 def _ended_text(failure: Failure) -> str:
-    if failure.kind == "Timeout":
-        return "it took too long (is there an endless loop?)"
-    return f"the program ended by itself ({failure.message})"
+    return _ENDED["Timeout"] if failure.kind == "Timeout" else f"the program ended by itself ({failure.message})"
 
 
 def _ended_feedback(test: str, failure: Failure) -> str:

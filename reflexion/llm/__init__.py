@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reflexion.llm.batch_api import BatchApiLLM
     from reflexion.llm.batching import BatchedAsk, BatchedReply
     from reflexion.llm.budget import Budget, BudgetedLLM
+    from reflexion.llm.extras import Extras
     from reflexion.llm.limits import AdaptiveLimiter, LimitChange, limit_changes
     from reflexion.llm.local import LocalLLM
     from reflexion.llm.openai import OpenAIChat
@@ -34,6 +35,7 @@ _HOMES = {
     "BatchedReply": "reflexion.llm.batching",
     "Budget": "reflexion.llm.budget",
     "BudgetedLLM": "reflexion.llm.budget",
+    "Extras": "reflexion.llm.extras",
     "LimitChange": "reflexion.llm.limits",
     "LocalLLM": "reflexion.llm.local",
     "ModelRoles": "reflexion.llm.roles",
@@ -55,6 +57,7 @@ __all__ = [
     "BudgetedLLM",
     "ChatReply",
     "ChatRequest",
+    "Extras",
     "LimitChange",
     "LocalLLM",
     "Message",
@@ -109,6 +112,7 @@ def open_llm(
     record: str | Path | None = None,
     budget: Budget | None = None,
     batch_state: str | Path | None = None,
+    extras: Extras | None = None,
 ) -> LLM:
     """The model a user names. Opens no connection and starts no server; the first call does.
 
@@ -125,11 +129,14 @@ def open_llm(
         record: file every exchange is written to.
         budget: what the run may spend.
         batch_state: state file of batch jobs; given, requests go through the Batch API.
+        extras: what is sent along with every request to an endpoint.
 
     Raises:
         ConfigurationError: the model cannot be had; the message says how to mend it.
         StorageError: the recording or the state file cannot be used.
     """
+    from reflexion.llm.extras import NO_EXTRAS
+
     llm = _open(
         spec.strip(),
         base_url=base_url,
@@ -140,6 +147,7 @@ def open_llm(
         max_attempts=max_attempts,
         gate=gate,
         batch_state=batch_state,
+        extras=extras or NO_EXTRAS,
     )
     if record is not None:
         from reflexion.llm.recording import RecordingLLM
@@ -163,6 +171,7 @@ def _open(
     max_attempts: int,
     gate: Callable[[], AbstractAsyncContextManager[Any]] | None,
     batch_state: str | Path | None,
+    extras: Extras,
 ) -> LLM:
     kind, _, rest = spec.partition(":")
     if batch_state is not None and (spec == "local" or kind in ("gguf", "replay")):
@@ -178,6 +187,7 @@ def _open(
             concurrency=concurrency,
             attempt_timeout=max(attempt_timeout, 300.0),
             call_timeout=max(call_timeout, 900.0),
+            extras=extras,
         )
     if kind == "replay":
         from reflexion.llm.recording import ReplayLLM
@@ -189,7 +199,7 @@ def _open(
     if batch_state is not None:
         from reflexion.llm.batch_api import BatchApiLLM
 
-        return BatchApiLLM(spec, batch_state, base_url, api_key, max_attempts=max_attempts)
+        return BatchApiLLM(spec, batch_state, base_url, api_key, max_attempts=max_attempts, extras=extras)
 
     from reflexion.llm.openai import OpenAIChat
 
@@ -202,4 +212,5 @@ def _open(
         call_timeout=call_timeout,
         max_attempts=max_attempts,
         gate=gate,
+        extras=extras,
     )

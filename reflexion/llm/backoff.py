@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from reflexion.crew import CREW
-from reflexion.errors import EndpointError, RateLimitError, RetryableError
+from reflexion.errors import EndpointError, RetryableError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -32,7 +32,7 @@ def backoff_seconds(failures: int, error: BaseException | None) -> float:
         error: this failure.
     """
     wait = random.uniform(0.0, min(_MOST, _FIRST * 2.0 ** max(0, failures - 1)))
-    if isinstance(error, RateLimitError) and error.retry_after is not None:
+    if isinstance(error, RetryableError) and error.retry_after is not None:
         # A little apart, for those who were all told the same time.
         return error.retry_after + min(wait, 0.25 * error.retry_after + 0.05)
     return wait
@@ -72,11 +72,13 @@ async def retry_after_failure(
         nonlocal untold
         error = error_of(state)
         # Being told when to come back is no reason to stay away longer the next time.
-        untold += not (isinstance(error, RateLimitError) and error.retry_after is not None)
+        untold += not (isinstance(error, RetryableError) and error.retry_after is not None)
         return backoff_seconds(untold, error)
 
     def stop(state: RetryCallState) -> bool:
         error = error_of(state)
+        if isinstance(error, RetryableError) and error.final:
+            return True
         lasting = isinstance(error, EndpointError) and error.lasting
         bound = min(max_attempts, LASTING_ATTEMPTS) if lasting else max_attempts
         if state.attempt_number >= bound or state.upcoming_sleep >= seconds_left():

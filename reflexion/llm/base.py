@@ -56,9 +56,13 @@ class ChatRequest(Frozen):
 
 
 class ChatReply(Frozen):
-    """One reply: a text, calls of tools in the form of `Message.tool_calls`, or both."""
+    """One reply: a text, calls of tools in the form of `Message.tool_calls`, or both.
+
+    `text` is the answer alone; what the model thought aloud before it is `thought`.
+    """
 
     text: str
+    thought: str = ""
     model: str
     usage: Usage
     finish_reason: str | None = None

@@ -28,12 +28,15 @@ from reflexion.errors import (
 )
 from reflexion.keys import digest
 from reflexion.llm.backoff import retry_after_failure
-from reflexion.llm.base import ChatReply, ChatRequest
+from reflexion.llm.base import ChatReply, ChatRequest, Role
 from reflexion.llm.batch_state import BatchJob, BatchState
-from reflexion.llm.classify import classify, redact, status_error
+from reflexion.llm.classify import classify, redact, reply_error
+from reflexion.llm.connections import HttpReply
+from reflexion.llm.dialect import Dialect
+from reflexion.llm.extras import NO_EXTRAS, Extras
 from reflexion.llm.pool import OPENAI_URL, Endpoint, answered, note_answer
 from reflexion.llm.prices import Pricer, price_list
-from reflexion.llm.wire import Dialect, encode_request, parse_reply, plain_usage
+from reflexion.llm.wire import cut_reply, encode_request, parse_reply, plain_usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -57,8 +60,9 @@ _MARK = "reflexion_job"
 
 
 class _Queued:
-    def __init__(self, key: str, body: Mapping[str, Any]) -> None:
+    def __init__(self, key: str, body: Mapping[str, Any], role: Role) -> None:
         self.key = key
+        self.role: Role = role
         self.line = orjson.dumps({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body})
         self.answer: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
         self.submissions = 0
@@ -82,6 +86,7 @@ class BatchApiLLM:
         max_submissions: jobs one request may be part of, where jobs expire or fail it for the moment.
         call_timeout: seconds one administrative call (upload, look) may take with its retries.
         max_attempts: attempts of one administrative call.
+        extras: sent along with every request.
 
     Raises:
         ConfigurationError: the URL or the key is unusable.
@@ -104,10 +109,12 @@ class BatchApiLLM:
         max_submissions: int = 3,
         call_timeout: float = 600.0,
         max_attempts: int = 8,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         if not model.strip():
             raise ConfigurationError("the model's name is empty")
-        self._endpoint = Endpoint(base_url, api_key)
+        self._endpoint = Endpoint(base_url, api_key, extras.headers)
+        self._extras = extras
         self._where = self._endpoint.where
         self._model = model
         self._state = BatchState(state)
@@ -135,7 +142,7 @@ class BatchApiLLM:
     @property
     def identity(self) -> dict[str, Any]:
         """Model and endpoint: a batched answer is as good as a direct one."""
-        return {"model": self._model, "base_url": self._where}
+        return {"model": self._model, **self._endpoint.identity, **self._extras.identity}
 
     @property
     def priced(self) -> bool:
@@ -158,11 +165,11 @@ class BatchApiLLM:
             RetryableError: jobs expired or failed it too often.
             PermanentError: the endpoint will not answer it.
         """
-        body = encode_request(request, self._model, self._dialect)
+        body = encode_request(request, self._model, self._dialect, **self._extras.fields)
         key = digest([self.identity, body, request.salt])[:48]
         queued = self._pending.get(key)
         if queued is None:
-            queued = self._pending[key] = _Queued(key, body)
+            queued = self._pending[key] = _Queued(key, body, request.role)
             if key in self._found:
                 self._take(queued, self._found.pop(key))
             elif not any(key in job.keys and not job.collected for job in self._state.jobs.values()):
@@ -408,22 +415,23 @@ class BatchApiLLM:
 
     def _reply(self, queued: _Queued, line: Mapping[str, Any]) -> ChatReply:
         response = line.get("response") or {}
-        body = response.get("body") or {}
-        status = response.get("status_code")
+        status, body = response.get("status_code"), response.get("body") or {}
         if line.get("error") or status != 200:
             error = line.get("error") or body.get("error") or {}
-            code, message = error.get("code"), redact(str(error.get("message", "")), self._endpoint.key)
-            if code == "batch_expired":
+            if error.get("code") == "batch_expired":
                 raise CallTimeoutError(f"{self._where}: the batch job expired before this request's turn")
-            raise status_error(int(status or 500), code, message, where=self._where, model=self._model)
+            answer = HttpReply(int(status or 500), {}, orjson.dumps(error))
+            raise reply_error(answer, self._where, self._model, self._endpoint.secrets)
         parsed = parse_reply(orjson.dumps(body), "application/json", self._where)
         usage = plain_usage(parsed.tokens)
-        pricer = self._pricer
-        if parsed.tokens is not None and pricer is not None:
+        if parsed.tokens is not None and (pricer := self._pricer) is not None:
             # Batch jobs are charged at half the price.
             usage = usage.model_copy(update={"cost_usd": pricer(parsed.tokens) / 2})
+        if parsed.cut:
+            raise cut_reply(parsed, self._where, queued.role, None, usage)
         return ChatReply(
             text=parsed.text,
+            thought=parsed.thought,
             model=parsed.model or self._model,
             usage=usage,
             finish_reason=parsed.finish_reason,
@@ -450,7 +458,7 @@ class BatchApiLLM:
                 known = answered(self._where)
                 if isinstance(error, openai.APIStatusError):
                     note_answer(self._where)
-                ours = classify(error, self._where, self._model, self._endpoint.key, known=known)
+                ours = classify(error, self._where, self._model, *self._endpoint.secrets, known=known)
                 if isinstance(ours, ModelNotFoundError):
                     raise RequestRejectedError(
                         f"{self._where} has no such file or job, or no Batch API ({what}: status 404)"

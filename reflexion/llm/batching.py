@@ -45,6 +45,7 @@ class BatchedReply:
     attempts: int
     retried: tuple[str, ...]
     batched: bool
+    thought: str = ""
 
 
 @dataclass
@@ -80,6 +81,8 @@ def split_usage(usage: Usage, parts: int) -> list[Usage]:
             calls=usage.calls if i == 0 else 0,
             unknown=usage.unknown if i == 0 else 0,
             cost_usd=None if usage.cost_usd is None else usage.cost_usd / parts,
+            cached_prompt=share(usage.cached_prompt, i),
+            known_usd=None if usage.known_usd is None else usage.known_usd / parts,
         )
         for i in range(parts)
     ]
@@ -177,8 +180,7 @@ class BatchedAsk(Generic[T]):
             answers, reply = await ask_structured(self._llm, self._shared_request(batch), _Answers)
         except (MalformedReplyError, RefusalError, RequestRejectedError) as error:
             # The call may be too long, or one item may have spoilt it for all.
-            spent = error.usage if isinstance(error, MalformedReplyError) else None
-            return self._leave(batch, split_usage(spent or Usage(), len(batch)))
+            return self._leave(batch, split_usage(error.usage or Usage(), len(batch)))
         texts: dict[int, list[str]] = {}
         for answer in answers.answers:
             texts.setdefault(answer.item, []).append(answer.text.strip())
@@ -224,7 +226,8 @@ class BatchedAsk(Generic[T]):
 
 
 def _reply(reply: ChatReply, text: str, usage: Usage, *, batched: bool) -> BatchedReply:
-    return BatchedReply(text, reply.model, usage, reply.seconds, reply.attempts, reply.retried, batched)
+    thought = "" if batched else reply.thought  # of a shared call it belongs to no item
+    return BatchedReply(text, reply.model, usage, reply.seconds, reply.attempts, reply.retried, batched, thought)
 
 
 def _settle(waiting: _Waiting[T], reply: BatchedReply) -> None:

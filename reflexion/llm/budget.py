@@ -6,7 +6,7 @@ the limit. So a run ends within one round of calls of it, and never begins a cal
 
 from __future__ import annotations
 
-from reflexion.errors import BudgetExceededError, ConfigurationError, MalformedReplyError
+from reflexion.errors import BudgetExceededError, ConfigurationError, ReflexionError
 from reflexion.llm.base import LLM, ChatReply, ChatRequest
 from reflexion.llm.wrapped import WrappedLLM
 from reflexion.types import Usage
@@ -123,8 +123,8 @@ class BudgetedLLM(WrappedLLM):
         try:
             reply = await self._llm.chat(request)
             usage = reply.usage
-        except MalformedReplyError as error:
-            usage = error.usage
+        except ReflexionError as error:
+            usage = error.usage  # what failed may have been paid for all the same
             raise
         finally:
             self._budget.settle(usage)

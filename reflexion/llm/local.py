@@ -20,6 +20,7 @@ import orjson
 
 from reflexion.errors import ConfigurationError, EndpointError
 from reflexion.llm.base import ChatReply, ChatRequest
+from reflexion.llm.extras import NO_EXTRAS, Extras
 from reflexion.llm.openai import OpenAIChat
 from reflexion.llm.prices import free
 
@@ -157,6 +158,7 @@ class LocalLLM:
         concurrency: requests at a time; None: as many as the server has slots.
         attempt_timeout: seconds one request may take.
         call_timeout: seconds one call may take with its retries.
+        extras: what is sent along with every request; part of the identity.
 
     Raises:
         ConfigurationError: llama.cpp or the weights are not there; the message has the command.
@@ -169,7 +171,9 @@ class LocalLLM:
         concurrency: int | None = None,
         attempt_timeout: float = 300.0,
         call_timeout: float = 900.0,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
+        self._extras = extras
         self._bundled = weights is None
         self._weights = bundled_weights() if weights is None else _checked_weights(weights)
         _checked_runtime()
@@ -195,7 +199,7 @@ class LocalLLM:
         """Name and digest of the weights: the server's port is another in each process."""
         if self._digest is None:
             self._digest = weights_digest(self._weights)
-        return {"model": self.model, "weights": self._digest}
+        return {"model": self.model, "weights": self._digest, **self._extras.identity}
 
     @property
     def priced(self) -> bool:
@@ -252,5 +256,7 @@ class LocalLLM:
                     call_timeout=self._call_timeout,
                     price=free,
                     identity={"model": self.model},
+                    extras=self._extras,
+                    scout=False,
                 )
             return self._chat

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -20,21 +20,37 @@ import orjson
 from reflexion.errors import (
     CallTimeoutError,
     ConfigurationError,
-    MalformedReplyError,
+    EndpointError,
+    PermanentError,
     RateLimitError,
     ReflexionError,
+    ReplyCutError,
     RequestRejectedError,
     RetryableError,
     ToolsRejectedError,
+    is_fatal,
 )
 from reflexion.llm.backoff import retry_after_failure
 from reflexion.llm.base import ChatReply, ChatRequest
-from reflexion.llm.classify import classify, reply_error, wire_error
+from reflexion.llm.classify import classify, inner_error, reply_error, wire_error
 from reflexion.llm.connections import WireError
+from reflexion.llm.dialect import Dialect, adapt, characters_of, foreign_names
+from reflexion.llm.extras import NO_EXTRAS, Extras
 from reflexion.llm.limits import Limiter, Outcome, limiter_for
-from reflexion.llm.pool import OPENAI_URL, Endpoint, answered, note_answer
-from reflexion.llm.prices import Pricer, price_list
-from reflexion.llm.wire import Dialect, ParsedReply, Tokens, encode_request, parse_reply, plain_usage
+from reflexion.llm.pool import OPENAI_URL, Endpoint, answered, is_loopback, note_answer
+from reflexion.llm.prices import Pricer, free, price_list
+from reflexion.llm.scout import Scout
+from reflexion.llm.wire import (
+    ErrorInReplyError,
+    ParsedReply,
+    Tokens,
+    cut_reply,
+    encode_request,
+    parse_reply,
+    plain_usage,
+    request_characters,
+)
+from reflexion.prompt_budget import Window
 from reflexion.types import Usage
 
 __all__ = ["OpenAIChat"]
@@ -46,7 +62,10 @@ _dialects: dict[tuple[str, str], Dialect] = {}
 
 class _Raw(NamedTuple):
     content: bytes
-    content_type: str
+    headers: dict[str, str]
+
+
+_NOTHING = Usage()
 
 
 class _Progress:
@@ -58,7 +77,12 @@ class _Progress:
         self.queued = 0.0
         self.attempts = 0
         self.retried: list[str] = []
-        self.usage = Usage()
+        self.usage = _NOTHING
+        """What requests before the last one cost."""
+        self.tried: set[str] = set()
+        """What was changed in the request, as the endpoint wants it."""
+        self.limit: int | None = None
+        """Tokens of the reply, where the usual ones were too few."""
 
     @property
     def left(self) -> float:
@@ -80,6 +104,9 @@ class OpenAIChat:
         price: what tokens cost; None: by model and endpoint, where that is known.
         gate: a context that is held during each request, such as a limit shared across processes.
         identity: what names its answers in cache keys; None: the model and the endpoint's public URL.
+        extras: what is sent along with every request; part of the identity.
+        scout: whether the first call of a model goes a moment ahead of the others, so that what the endpoint
+            wants otherwise is learnt once.
 
     Raises:
         ConfigurationError: the URL, the key or a number is unusable.
@@ -98,6 +125,8 @@ class OpenAIChat:
         price: Pricer | None = None,
         gate: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
         identity: dict[str, Any] | None = None,
+        extras: Extras = NO_EXTRAS,
+        scout: bool = True,
     ) -> None:
         if not model.strip():
             raise ConfigurationError("the model's name is empty")
@@ -105,16 +134,22 @@ class OpenAIChat:
             raise ConfigurationError("attempt_timeout and call_timeout must be more than 0 seconds")
         if max_attempts < 1 or (concurrency is not None and concurrency < 1):
             raise ConfigurationError("max_attempts and concurrency must be at least 1")
-        self._endpoint = Endpoint(base_url, api_key)
+        self._endpoint = Endpoint(base_url, api_key, extras.headers)
+        self._extras = extras
         self._where = self._endpoint.where
         self._model = model
         self._concurrency = concurrency
         self._attempt_timeout, self._call_timeout = attempt_timeout, call_timeout
         self._max_attempts = max_attempts
         self._price, self._gate = price, gate
-        self._identity = identity or {"model": model, "base_url": self._where}
+        self._identity = (identity or {"model": model, **self._endpoint.identity}) | extras.identity
         tokens_field = "max_completion_tokens" if self._where == OPENAI_URL else "max_tokens"
-        self._dialect = _dialects.setdefault((self._where, model), Dialect(tokens_field=tokens_field))
+        self._dialect = _dialects.setdefault(
+            (self._where, model), Dialect(f"{model} at {self._where}", tokens_field=tokens_field)
+        )
+        self._scout = Scout() if scout else None
+        self._given_up: tuple[float, ReflexionError] | None = None
+        """When the endpoint refused every call, and why."""
 
     def __repr__(self) -> str:
         return f"OpenAIChat({self._model!r}, base_url={self._where!r})"
@@ -150,26 +185,61 @@ class OpenAIChat:
             PermanentError: the endpoint will not answer this request.
         """
         progress = _Progress(self._call_timeout)
+        if self._scout is not None and not self._dialect.proven:
+            async with self._scout.turn():
+                progress.queued = time.monotonic() - progress.began
+                return await self._chat(request, progress)
+        return await self._chat(request, progress)
+
+    async def _chat(self, request: ChatRequest, progress: _Progress) -> ChatReply:
         try:
             parsed = await self._with_retries(request, progress)
+            if parsed.cut:
+                parsed = await self._with_room(request, parsed, progress)
         except ReflexionError as error:
             if progress.attempts > 1:
-                error.add_note(f"after {progress.attempts} attempts ({', '.join(progress.retried)} were retried)")
-            if isinstance(error, MalformedReplyError) and error.usage is not None:
-                usage = error.usage
-                error.usage = self._usage(Tokens(usage.prompt, usage.completion, 0) if not usage.unknown else None)
+                retried = f" ({', '.join(progress.retried)} were retried)" if progress.retried else ""
+                error.add_note(f"after {progress.attempts} attempts{retried}")
+            if error.usage is not None or progress.usage.total:
+                error.usage = progress.usage + self._of(error.usage)
+            if isinstance(error, PermanentError) and is_fatal(error):
+                self._given_up = (time.monotonic(), error)
             raise
+        self._dialect.proven = True
         usage = self._usage(parsed.tokens)
         return ChatReply(
             text=parsed.text,
+            thought=parsed.thought,
             model=parsed.model or self._model,
-            usage=usage,
+            usage=progress.usage + usage if progress.usage.calls or progress.usage.total else usage,
             finish_reason=parsed.finish_reason,
             tool_calls=parsed.tool_calls,
             seconds=time.monotonic() - progress.began - progress.queued,
             attempts=progress.attempts,
             retried=tuple(progress.retried),
         )
+
+    async def _with_room(self, request: ChatRequest, cut: ParsedReply, progress: _Progress) -> ParsedReply:
+        """The reply to a request whose reply was used up by thought: asked once more, with room.
+
+        Raises:
+            ReplyCutError: that did not help either, or more room is not to be had.
+        """
+        asked = request.sampling.max_tokens
+        sent = self._dialect.reply_limit(asked, request_characters(request))
+        limited = sent is not None and self._dialect.tokens_field not in self._dialect.dropped
+        room = self._dialect.more_room(sent) if sent is not None and limited else None
+        if room is None or asked is None:
+            raise cut_reply(cut, self._where, request.role, sent, plain_usage(cut.tokens))
+        log.info("%s used up %d tokens before an answer; asked again with %d", self._model, sent, room)
+        progress.usage += self._usage(cut.tokens)
+        progress.retried.append(ReplyCutError.__name__)
+        progress.limit = room
+        parsed = await self._with_retries(request, progress)
+        self._dialect.note_room(room - asked, helped=not parsed.cut)
+        if parsed.cut:
+            raise cut_reply(parsed, self._where, request.role, room, plain_usage(parsed.tokens))
+        return parsed
 
     @property
     def priced(self) -> bool:
@@ -181,14 +251,28 @@ class OpenAIChat:
         """False once the endpoint refused tools; None: nothing is known."""
         return None if self._dialect.tools else False
 
+    @property
+    def learned_window(self) -> Window | None:
+        """What a prompt may have, once the endpoint told its context window."""
+        return self._dialect.learned_window
+
     @cached_property
     def _pricer(self) -> Pricer | None:
-        return self._price or price_list(self._model, self._where)
+        price = self._price or price_list(self._model, self._where)
+        # On this machine, what is in no price list is computed here: it costs nothing.
+        return free if price is None and is_loopback(self._where) else price
 
     def _usage(self, tokens: Tokens | None) -> Usage:
-        usage = plain_usage(tokens)
-        if tokens is None or self._pricer is None:
+        price = self._pricer
+        return plain_usage(tokens, None if tokens is None or price is None else price(tokens))
+
+    def _of(self, usage: Usage | None) -> Usage:
+        """A usage without a price, with it."""
+        if usage is None:
+            return Usage()
+        if usage.unknown or self._pricer is None:
             return usage
+        tokens = Tokens(usage.prompt, usage.completion, usage.cached_prompt)
         return usage.model_copy(update={"cost_usd": self._pricer(tokens)})
 
     async def warm_up(self) -> None:
@@ -207,62 +291,108 @@ class OpenAIChat:
             return await self._attempt(request, progress)
         except RetryableError as error:
             first = error
+        if first.final:
+            raise first
         return await retry_after_failure(
             first,
             lambda: self._attempt(request, progress),
             max_attempts=self._max_attempts,
             seconds_left=lambda: progress.left,
-            on_retry=lambda error: progress.retried.append(type(error).__name__),
+            on_retry=lambda error: self._on_retry(error, progress),
         )
+
+    def _on_retry(self, error: RetryableError, progress: _Progress) -> None:
+        progress.retried.append(type(error).__name__)
+        if self._scout is not None:
+            self._scout.let_go()
+        if error.usage is not None:  # the call that failed was paid for, and is no call of its own
+            progress.usage += self._of(error.usage.model_copy(update={"calls": 0, "unknown": 0}))
 
     async def _attempt(self, request: ChatRequest, progress: _Progress) -> ParsedReply:
         """One request; a second one at once where the endpoint rejects a parameter we can do without."""
         if request.tools and not self._dialect.tools:
             raise ToolsRejectedError(f"{self._where} has no function calling for {self._model}")
+        before: dict[str, Any] = {}
         while True:
-            body = encode_request(request, self._model, self._dialect)
+            body = self._body(request, progress)
             try:
-                raw = await self._send(body, progress)
+                parsed = await self._reply(body, progress)
             except RequestRejectedError as error:
-                if not self._adapt(body, error):
-                    raise
+                known = self._dialect.snapshot()
+                if not adapt(self._dialect, body, error, progress.tried, asked=frozenset(self._extras.body)):
+                    self._dialect.restore(before)  # what did not help was not what it wanted
+                    raise self._hinted(error, body) from None
+                before = {n: v for n, v in known.items() if getattr(self._dialect, n) != v} | before
                 continue
-            return parse_reply(raw.content, raw.content_type, self._where)
+            return parsed
+
+    def _body(self, request: ChatRequest, progress: _Progress) -> dict[str, Any]:
+        return encode_request(request, self._model, self._dialect, limit=progress.limit, **self._extras.fields)
+
+    def _hinted(self, error: RequestRejectedError, body: dict[str, Any]) -> RequestRejectedError:
+        """The refusal; where it speaks of a parameter that is not ours, with how to send it."""
+        names = foreign_names(error.told, body) if error.told is not None else []
+        if not names:
+            return error
+        hinted = type(error)(f"{error}. To send {names[0]!r}, use --extra-body")
+        hinted.told = error.told
+        return hinted
+
+    async def _reply(self, body: dict[str, Any], progress: _Progress) -> ParsedReply:
+        """What one request brings.
+
+        Raises:
+            ReflexionError: the endpoint refused or failed, by its status or inside a 200.
+        """
+        raw = await self._send(body, progress)
+        try:
+            parsed = parse_reply(raw.content, raw.headers.get("content-type", "").lower(), self._where)
+        except ErrorInReplyError as error:
+            if not (error.told.message or error.told.codes or error.told.status):
+                raise EndpointError(str(error)).with_usage(error.usage) from None
+            inner = inner_error(error.told, raw.headers, self._where, self._model, self._endpoint.secrets)
+            raise inner.with_usage(error.usage) from None
+        if self._dialect.window is not None and parsed.tokens is not None:
+            self._dialect.learn(characters_of(body), parsed.tokens.prompt)
+        return parsed
 
     async def _send(self, body: dict[str, Any], progress: _Progress) -> _Raw:
-        async with self._slot(progress) as slot:
-            progress.attempts += 1
-            try:
-                async with asyncio.timeout(min(self._attempt_timeout, max(progress.left, 0.001))):
-                    return await self._post(body)
-            except TimeoutError:
-                slot.outcome = "failed"
-                raise CallTimeoutError(
-                    f"{self._where} gave no answer within {self._attempt_timeout:g} s (attempt timeout)"
-                ) from None
-            except RateLimitError as error:
-                slot.outcome, slot.retry_after = "rate_limited", error.retry_after
-                raise
-            except RetryableError:
-                slot.outcome = "failed"
-                raise
-            except asyncio.CancelledError:
-                slot.outcome = "cancelled"
-                raise
-
-    @asynccontextmanager
-    async def _slot(self, progress: _Progress) -> AsyncGenerator[_Slot]:
-        limiter = self.limiter
-        asked = time.monotonic()
+        """One request, within the limit of requests under way, which learns how it ended."""
+        limiter, asked = self.limiter, time.monotonic()
         await limiter.acquire()
         slot = _Slot()
         try:
-            async with self._gate() if self._gate is not None else nullcontext():
-                slot.started = time.monotonic()
-                progress.queued += slot.started - asked
-                yield slot
+            if self._gate is None:
+                return await self._timed(body, progress, slot, asked)
+            async with self._gate():
+                return await self._timed(body, progress, slot, asked)
+        except RateLimitError as error:
+            slot.outcome, slot.retry_after = "rate_limited", error.retry_after
+            raise
+        except RetryableError:
+            slot.outcome = "failed"
+            raise
+        except asyncio.CancelledError:
+            slot.outcome = "cancelled"
+            raise
         finally:
             limiter.release(slot.outcome, slot.started or asked, slot.retry_after)
+
+    async def _timed(self, body: dict[str, Any], progress: _Progress, slot: _Slot, asked: float) -> _Raw:
+        slot.started = time.monotonic()
+        progress.queued += slot.started - asked
+        if self._given_up is not None and progress.began < self._given_up[0]:
+            # Whoever waited while the endpoint refused every call need not hear it again.
+            slot.outcome = "cancelled"
+            raise type(self._given_up[1])(str(self._given_up[1])) from None
+        progress.attempts += 1
+        try:
+            async with asyncio.timeout(min(self._attempt_timeout, max(progress.left, 0.001))):
+                return await self._post(body)
+        except TimeoutError:
+            raise CallTimeoutError(
+                f"{self._where} gave no answer within {self._attempt_timeout:g} s (attempt timeout)"
+            ) from None
 
     async def _post(self, body: dict[str, Any]) -> _Raw:
         connections = self._endpoint.connections(self)
@@ -273,16 +403,16 @@ class OpenAIChat:
         except TypeError as error:
             raise RequestRejectedError(f"the request cannot be sent: {type(error).__name__}") from None
         try:
-            reply = await connections.post(f"{self._endpoint.path}/chat/completions", content)
+            reply = await connections.post(self._endpoint.target, content)
         except WireError as error:
-            raise wire_error(error, self._where, self._endpoint.key, known=answered(self._where)) from None
+            raise wire_error(error, self._where, self._endpoint.secrets, known=answered(self._where)) from None
         if 300 <= reply.status < 400:
             return await self._post_by_sdk(body)  # it follows redirects
         note_answer(self._where)
         if reply.status >= 400:
             # From nothing: what the endpoint echoes is redacted, and no chain may lead to it.
-            raise reply_error(reply, self._where, self._model, self._endpoint.key) from None
-        return _Raw(reply.content, reply.headers.get("content-type", "").lower())
+            raise reply_error(reply, self._where, self._model, self._endpoint.secrets) from None
+        return _Raw(reply.content, reply.headers)
 
     async def _post_by_sdk(self, body: dict[str, Any]) -> _Raw:
         client = await self._endpoint.client(self)
@@ -298,43 +428,11 @@ class OpenAIChat:
             known = answered(self._where)
             if isinstance(error, openai.APIStatusError):
                 note_answer(self._where)
-            raise classify(error, self._where, self._model, self._endpoint.key, known=known) from None
+            raise classify(error, self._where, self._model, *self._endpoint.secrets, known=known) from None
         except (UnicodeError, ValueError) as error:
             raise RequestRejectedError(f"the request cannot be sent: {type(error).__name__}") from None
         note_answer(self._where)
-        return _Raw(raw.content, raw.headers.get("content-type", "").lower())
-
-    def _adapt(self, body: dict[str, Any], error: RequestRejectedError) -> bool:
-        """Learn from a 400 what the endpoint does without; whether there is something to change.
-
-        Raises:
-            ToolsRejectedError: it does without tools, which is the caller's business.
-        """
-        told = f"{error} {' '.join(getattr(error, '__notes__', ()))}"
-        dialect = self._dialect
-        if "response_format" in body and ("response_format" in told or "json_schema" in told):
-            dialect.structured = False
-            log.info("%s has no response_format; structures are asked for in words", self._where)
-            return True
-        if "max_tokens" in body and "max_completion_tokens" in told:
-            dialect.tokens_field = "max_completion_tokens"
-            return True
-        if "tool_choice" in body and "tool_choice" in told:
-            dialect.tool_choice = False
-            return True
-        if "tools" in body and "tool" in told.lower():
-            dialect.tools = False
-            log.warning("%s does not accept tools for %s (%s)", self._where, self._model, error)
-            raise ToolsRejectedError(str(error)) from None
-        if "unsupported" in told.lower():
-            for name in ("temperature", "top_p", "seed"):
-                if name in body and f"'{name}'" in told:
-                    dialect.dropped.add(name)
-                    log.warning(
-                        "%s does not let %s be set for %s; its own default is used", self._where, name, self._model
-                    )
-                    return True
-        return False
+        return _Raw(raw.content, {name.lower(): value for name, value in raw.headers.items()})
 
 
 class _Slot:

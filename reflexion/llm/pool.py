@@ -1,26 +1,29 @@
 """The clients of an endpoint, one per key and event loop, shared by everything that speaks to it.
 
 Chat completions go over connections of their own; the SDK's client, `AsyncOpenAI`, does all else, and
-chat completions too where a proxy, a redirect or a URL with more to it than a path asks for it.
+chat completions too where a proxy, a redirect or a URL with a user in it asks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import weakref
+from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from reflexion.errors import ConfigurationError
+from reflexion.keys import digest
 from reflexion.llm.connections import Connections
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["OPENAI_URL", "PROXIES", "Endpoint", "answered", "note_answer", "public_url"]
+__all__ = ["OPENAI_URL", "PROXIES", "Endpoint", "answered", "is_loopback", "note_answer", "public_url"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 """Where requests go when no base URL is given."""
@@ -45,7 +48,21 @@ def public_url(base_url: str) -> str:
     host = f"[{host}]" if ":" in host else host
     default = {"http": 80, "https": 443}[parts.scheme]
     netloc = host if port in (None, default) else f"{host}:{port}"
-    return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
+    return urlunsplit((parts.scheme, netloc, _base_path(parts.path), "", ""))
+
+
+def _base_path(path: str) -> str:
+    """The path of an API; people also give that of its chat completions."""
+    return path.rstrip("/").removesuffix("/chat/completions").rstrip("/")
+
+
+def is_loopback(where: str) -> bool:
+    """Whether an endpoint is on this machine."""
+    host = urlsplit(where).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _checked_key(key: str | None, where: str) -> str:
@@ -81,7 +98,7 @@ class _Pooled:
             await self.client.close()
 
 
-_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], _Pooled]] = (
+_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str, str], _Pooled]] = (
     weakref.WeakKeyDictionary()
 )
 _answered: set[str] = set()
@@ -103,16 +120,22 @@ class Endpoint:
     Args:
         base_url: None: `OPENAI_BASE_URL`, else OpenAI.
         api_key: None: `OPENAI_API_KEY`. Needed for OpenAI itself only.
+        headers: sent with each request; their values are shown nowhere.
 
     Raises:
         ConfigurationError: the URL or the key is unusable.
     """
 
-    def __init__(self, base_url: str | None, api_key: str | None) -> None:
+    def __init__(self, base_url: str | None, api_key: str | None, headers: Mapping[str, str] | None = None) -> None:
         self._url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).strip()
         self.where = public_url(self._url)
         """The URL without credentials."""
         self.key = _checked_key(api_key if api_key is not None else os.environ.get("OPENAI_API_KEY"), self.where)
+        self._extra = dict(headers or {})
+        self._query = urlsplit(self._url).query
+        self.secrets = (self.key, *self._extra.values())
+        """What no message may show."""
+        self._pool_key = (self._url, self.key, digest(self._extra) if self._extra else "")
 
     def __repr__(self) -> str:
         return f"Endpoint({self.where!r})"
@@ -141,20 +164,33 @@ class Endpoint:
             )
         return pooled.connections
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells it from another endpoint: part of cache keys. Of a query, which may hold a key, the digest."""
+        return {"base_url": self.where, **({"query": digest(self._query)[:16]} if self._query else {})}
+
     @cached_property
-    def path(self) -> str:
-        """Path of the endpoint, without a trailing slash."""
-        return quote(urlsplit(self._url).path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
+    def target(self) -> str:
+        """Path and query of its chat completions."""
+        path = quote(_base_path(urlsplit(self._url).path), safe="/%:@!$&'()*+,;=~")
+        query = quote(self._query, safe="/%:@!$&'()*+,;=~?")
+        return f"{path}/chat/completions" + (f"?{query}" if query else "")
+
+    @cached_property
+    def _keyed(self) -> bool:
+        """Whether it is one of Azure's classic URLs, which take the key in a header of its own."""
+        names = {name.lower() for name, _ in parse_qsl(self._query, keep_blank_values=True)}
+        return "api-version" in names or "/openai/deployments/" in urlsplit(self._url).path
 
     @cached_property
     def _plain(self) -> bool:
         parts = urlsplit(self._url)
-        more = parts.username is not None or parts.query or not (parts.hostname or "").isascii()
+        more = parts.username is not None or not (parts.hostname or "").isascii()
         return not more and not any(os.environ.get(name) or os.environ.get(name.lower()) for name in PROXIES)
 
     def _headers(self) -> dict[str, str]:
         headers = {
-            "Authorization": f"Bearer {self.key}",
+            **({"api-key": self.key} if self._keyed else {"Authorization": f"Bearer {self.key}"}),
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -164,23 +200,24 @@ class Endpoint:
             value = os.environ.get(variable, "").strip()
             if value.isascii() and value.isprintable() and value:
                 headers[header] = value
-        return headers
+        given = {name.lower() for name in self._extra}
+        return {name: value for name, value in headers.items() if name.lower() not in given} | self._extra
 
     def _pooled(self, user: object) -> _Pooled:
         pool = _pools.setdefault(asyncio.get_running_loop(), {})
-        pooled = pool.setdefault((self._url, self.key), _Pooled())
+        pooled = pool.setdefault(self._pool_key, _Pooled())
         pooled.users.add(id(user))
         return pooled
 
     async def let_go(self, user: object) -> None:
         """Close what is pooled unless others still use it."""
         pool = _pools.get(asyncio.get_running_loop(), {})
-        pooled = pool.get((self._url, self.key))
+        pooled = pool.get(self._pool_key)
         if pooled is None or id(user) not in pooled.users:
             return
         pooled.users.discard(id(user))
         if not pooled.users:
-            del pool[self._url, self.key]
+            del pool[self._pool_key]
             await pooled.aclose()
 
     def _new_client(self) -> AsyncOpenAI:
@@ -190,12 +227,23 @@ class Endpoint:
 
         # Keep as many connections alive as the limiter may use: each new one costs a handshake.
         limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=None, max_keepalive_connections=1000)
+        parts = urlsplit(self._url)
         return openai.AsyncOpenAI(
-            base_url=self._url,
+            base_url=parts._replace(path=_base_path(parts.path), query="", fragment="").geturl(),
             api_key=self.key,
+            default_query=dict(parse_qsl(self._query, keep_blank_values=True)),
+            default_headers={**({"api-key": self.key} if self._keyed else {}), **self._extra},
             max_retries=0,
             timeout=None,  # callers time each attempt as a whole, which per-read timeouts do not
             http_client=openai.DefaultAsyncHttpxClient(
-                limits=limits, timeout=None, transport=sharded_transport(limits)
+                limits=limits,
+                timeout=None,
+                transport=sharded_transport(limits),
+                event_hooks={"request": [_without_bearer]} if self._keyed else {},
             ),
         )
+
+
+async def _without_bearer(request: Any) -> None:
+    """Take the SDK's own header off a request whose endpoint has the key in another one."""
+    request.headers.pop("Authorization", None)

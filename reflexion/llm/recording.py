@@ -22,7 +22,7 @@ from reflexion import errors
 from reflexion.errors import ConfigurationError, ReflexionError, ReplayMissError, StorageError
 from reflexion.keys import differences, digest
 from reflexion.llm.base import LLM, ChatReply, ChatRequest
-from reflexion.llm.wrapped import WrappedLLM
+from reflexion.llm.wrapped import WrappedLLM, split_reply
 
 __all__ = ["FORMAT", "RecordingLLM", "ReplayLLM", "request_key"]
 
@@ -163,7 +163,7 @@ class ReplayLLM:
             if "error" in exchange:
                 result = (str(exchange["error"]["kind"]), str(exchange["error"]["message"]))
             else:
-                result = ChatReply.model_validate(exchange["reply"])
+                result = split_reply(ChatReply.model_validate(exchange["reply"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as exc:
             why = str(exc).split("\n")[0] if not isinstance(exc, KeyError) else f"the field {exc} is missing"
             raise ConfigurationError(f"{where}: not a recorded exchange ({why}); record it again") from None

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from reflexion._files import json_bytes, storage_errors, write_atomic
 from reflexion.errors import StorageError
+from reflexion.report import wording
 from reflexion.report.compare import compare_runs, summary_of
 from reflexion.runs import ABLATION, EPISODES, RunFolder
 from reflexion.telemetry.summary import Summary
@@ -55,6 +56,11 @@ class StrategyRun(Frozen):
         """The same in US dollars; None: a model's price is unknown."""
         s = self.summary
         return None if s.cost_usd is None or s.cost_saved_usd is None else s.cost_usd + s.cost_saved_usd
+
+    @property
+    def cost_at_least_usd(self) -> float | None:
+        """What is known of it where the whole is not; None: nothing is, or the whole is."""
+        return wording.whole_at_least(self.summary)
 
 
 class Ablation(Frozen):

@@ -204,7 +204,7 @@ def charts_of(summary: Summary, tally: Tally) -> list[Chart]:
         charts.append(_response_times(summary, tally.times))
     if summary.usage:
         charts.append(_tokens(summary))
-    if summary.cost_usd:
+    if summary.cost_usd or summary.cost_at_least_usd:
         charts.append(_money(summary))
     if summary.steps:
         charts.append(_cache(summary))
@@ -315,9 +315,10 @@ def _tokens(s: Summary) -> Chart:
 
 
 def _money(s: Summary) -> Chart:
-    costs = {f"{u.role}: {u.model}": u.usage.cost_usd for u in s.usage if u.usage.cost_usd is not None}
-    saved = "an unknown sum" if s.cost_saved_usd is None else f"${s.cost_saved_usd:.4f}"
-    text = f"${s.cost_usd:.4f} were spent; the cache saved {saved}."
+    known = {f"{u.role}: {u.model}": u.usage.at_least_usd for u in s.usage}
+    costs = {name: cost for name, cost in known.items() if cost is not None}
+    saved = wording.amount(s.cost_saved_usd, s.cost_saved_at_least_usd)
+    text = f"Spent: {wording.cost(s)}. Saved by the cache: {saved}."
     return bars("money", "US dollars by role and model", text, costs, what="role and model", form="{:.3g}")
 
 

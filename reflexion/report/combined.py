@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from reflexion.report import wording
 from reflexion.report.ablation import Ablation, StrategyRun
 from reflexion.report.charts import Chart, bars, learning_curve, solved_by_each, stacked_bars
 from reflexion.report.statistics import Estimate
@@ -42,7 +43,7 @@ def _row(run: StrategyRun, trials: int, ks: Sequence[int]) -> list[str]:
         "" if against is None else f"{against.p_value:.3g}",
         f"{s.llm_calls:,}",
         f"{run.tokens:,}",
-        "unknown" if run.cost_usd is None else f"{run.cost_usd:.4f}",
+        wording.amount(run.cost_usd, run.cost_at_least_usd, sign=""),
         "no data" if s.response_time.p95 is None else f"{s.response_time.p95:.3g}",
     ]
 
@@ -72,8 +73,11 @@ def combined_charts(ablation: Ablation) -> list[Chart]:
     tokens = {run.strategy.value: float(run.tokens) for run in runs}
     text = "What each strategy takes by itself: steps that the cache answered are counted as if they were not."
     charts.append(bars("tokens", "Tokens by strategy", text, tokens, what="strategy"))
-    if any(run.cost_usd for run in runs):
-        costs = {run.strategy.value: run.cost_usd for run in runs if run.cost_usd is not None}
+    known = {run.strategy.value: run.cost_at_least_usd if run.cost_usd is None else run.cost_usd for run in runs}
+    if any(known.values()):
+        if any(run.cost_usd is None for run in runs):
+            text += " Where a cost is not known in whole, the part that is."
+        costs = {name: cost for name, cost in known.items() if cost is not None}
         charts.append(bars("money", "US dollars by strategy", text, costs, what="strategy", form="{:.3g}"))
     return charts
 

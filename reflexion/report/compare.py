@@ -49,6 +49,10 @@ class Figures(Frozen):
     )
     cost_usd: float | None = Field(description="US dollars spent in the run.")
     cost_saved_usd: float | None = Field(default=None, description="US dollars the cache saved it.")
+    cost_at_least_usd: float | None = Field(
+        default=None, description="US dollars known to be spent, where the whole cost is not known."
+    )
+    cost_saved_at_least_usd: float | None = Field(default=None, description="The same of what the cache saved.")
     tokens: int = Field(description="Spent in the run.")
     tokens_saved: int = Field(default=0, description="Of the steps that the cache answered.")
     llm_calls: int
@@ -119,8 +123,8 @@ class Comparison(Frozen):
             "|---|---:|---:|---:|",
             _row("pass rate, shared episodes", a.pass_rate, b.pass_rate, "{:.1%}", "{:+.1%}"),
             _row("handed-in pass rate, whole run", a.handed_in_rate, b.handed_in_rate, "{:.1%}", "{:+.1%}"),
-            _row("cost, US dollars", a.cost_usd, b.cost_usd, "{:.4f}", "{:+.4f}"),
-            _row("cost without the cache", a.whole_cost_usd, b.whole_cost_usd, "{:.4f}", "{:+.4f}"),
+            _cost_row("cost, US dollars", *((f.cost_usd, f.cost_at_least_usd) for f in (a, b))),
+            _cost_row("cost without the cache", *((f.whole_cost_usd, wording.whole_at_least(f)) for f in (a, b))),
             _row("tokens", a.tokens, b.tokens, "{:,}", "{:+,}"),
             _row("tokens without the cache", a.whole_tokens, b.whole_tokens, "{:,}", "{:+,}"),
             _row("LLM calls", a.llm_calls, b.llm_calls, "{:,}", "{:+,}"),
@@ -220,6 +224,8 @@ def _figures(run: RunFolder, pass_rate: float) -> Figures:
         stopped_by=summary.stopped_by,
         cost_usd=summary.cost_usd,
         cost_saved_usd=summary.cost_saved_usd,
+        cost_at_least_usd=summary.cost_at_least_usd,
+        cost_saved_at_least_usd=summary.cost_saved_at_least_usd,
         tokens_saved=summary.tokens.saved,
         wall_seconds=summary.wall_seconds or None,
         tokens=summary.tokens.prompt + summary.tokens.completion,
@@ -250,6 +256,12 @@ def _row(name: str, a: float | None, b: float | None, form: str, delta: str) -> 
     cells = ["unknown" if value is None else form.format(value) for value in (a, b)]
     change = "" if a is None or b is None else delta.format(b - a)
     return f"| {name} | {cells[0]} | {cells[1]} | {change} |"
+
+
+def _cost_row(name: str, *costs: tuple[float | None, float | None]) -> str:
+    (a, _), (b, _) = costs
+    cells = " | ".join(wording.amount(*cost, sign="") for cost in costs)
+    return f"| {name} | {cells} | {'' if a is None or b is None else f'{b - a:+.4f}'} |"
 
 
 def _curve(figures: Figures) -> str:

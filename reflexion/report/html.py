@@ -66,6 +66,8 @@ def write_report(run_dir: Path | str, *, others: Sequence[Path | str] = ()) -> P
         judging=_judging(summary),
         verdicts=summary.verdicts,
         notes=summary.notes,
+        errors=wording.errors_told([summary]),
+        replies=summary.replies.lines(),
         charts=charts,
         parameters=run.parameters,
         episodes=((row_of(episode), detail_of(episode)) for episode in run.episodes()),
@@ -99,6 +101,8 @@ def _combined(folder: Path) -> Iterator[str]:
         comparison=combined_table(ablation),
         judging=wording.stopped_by_each([(run.strategy, run.summary) for run in ablation.runs]),
         notes=tuple(dict.fromkeys(note for run in ablation.runs for note in run.summary.notes)),
+        errors=wording.errors_told(run.summary for run in ablation.runs),
+        replies=wording.replies_each([(run.strategy, run.summary) for run in ablation.runs]),
         runs=[run.run for run in ablation.runs],
         charts=combined_charts(ablation),
         parameters={name: value for name, value in runs[0][1].parameters.items() if name not in varies},
@@ -121,6 +125,8 @@ def _page(
     judging: Sequence[tuple[str, str]] = (),
     verdicts: Sequence[VerdictCount] = (),
     notes: Sequence[str] = (),
+    errors: Sequence[tuple[str, str]] = (),
+    replies: Sequence[tuple[str, str]] = (),
 ) -> Iterator[str]:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -142,6 +148,8 @@ def _page(
         judging=judging,
         verdicts=[(wording.judged_by(row), row) for row in verdicts] if len(verdicts) > 1 else [],
         notes=notes,
+        errors=errors,
+        replies=replies,
         captions=(wording.STOPPED_BY, wording.HANDED_IN),
         pass_at=summary.pass_at_k if comparison is None else {},
         charts=[(chart, Markup(chart.svg)) for chart in charts],  # noqa: S704 - pygal escapes every text
@@ -195,12 +203,13 @@ def _tiles(s: Summary) -> list[tuple[str, str, str]]:
             "Tokens",
             f"{s.tokens.prompt + s.tokens.completion:,}",
             f"{s.tokens.saved:,} saved"
+            + (f", {s.tokens.cached_prompt:,} prompt tokens cached by the endpoint" if s.tokens.cached_prompt else "")
             + (f", {s.tokens_per_solved:,.0f} per solved" if s.tokens_per_solved is not None else ""),
         ),
         (
             "Cost",
-            "unknown" if s.cost_usd is None else f"${s.cost_usd:,.4f}",
-            "a model's price is not known" if s.cost_usd is None else "US dollars",
+            wording.amount(s.cost_usd, s.cost_at_least_usd),
+            wording.cost_unknown_because([s]) or "US dollars",
         ),
         ("Cache hits", _percent(s.cache_hit_rate), f"{s.cached_steps:,} cached, {s.executed_steps:,} executed"),
         ("Error rate", f"{s.error_rate:.1%}", f"{s.errors} episodes ended in an error, {s.not_run} did not run"),

@@ -12,13 +12,16 @@ from reflexion.telemetry.agreement import Agreement, Fallible, verdicts
 from reflexion.telemetry.summary import asks_model
 from reflexion.types import Episode
 
-__all__ = ["BOUNDS", "LONGEST_TEXT", "Tally", "detail_of", "row_of"]
+__all__ = ["BOUNDS", "LONGEST_TEXT", "LONGEST_THOUGHT", "Tally", "detail_of", "row_of"]
 
 BOUNDS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5))
 """Upper bounds in seconds of the classes of response times."""
 
 LONGEST_TEXT = 20_000
 """Characters of one text that the page carries; the record has the whole."""
+
+LONGEST_THOUGHT = 4_000
+"""Characters of one thought that the page carries: a model may think a hundred times what it says."""
 
 _LONGEST_DIFF = 400
 
@@ -78,6 +81,9 @@ def detail_of(episode: Episode) -> dict[str, Any]:
     """All of the episode, with long texts cut and the difference of each answer from the one before."""
     text = episode.model_dump_json(exclude_defaults=True)
     detail: dict[str, Any] = orjson.loads(text)
+    for trial in detail.get("trials", []):
+        _cut_thought(trial)
+        _cut_thought(trial.get("reflection") or {})
     if len(text) > LONGEST_TEXT:
         detail = _cut(detail)
     for before, after, shown in zip(episode.trials, episode.trials[1:], detail.get("trials", [])[1:], strict=False):
@@ -97,11 +103,20 @@ def _diff(before: str, after: str) -> list[str]:
     return lines
 
 
+def _cut_thought(output: dict[str, Any]) -> None:
+    thought = output.get("thought", "")
+    if len(thought) > LONGEST_THOUGHT:
+        output["thought"] = _shortened(thought, LONGEST_THOUGHT)
+        output["thought_length"] = len(thought)
+
+
+def _shortened(text: str, length: int) -> str:
+    return f"{text[:length]}\n… ({len(text) - length:,} more characters in episodes.jsonl)"
+
+
 def _cut(value: Any) -> Any:
     if isinstance(value, str):
-        if len(value) <= LONGEST_TEXT:
-            return value
-        return f"{value[:LONGEST_TEXT]}\n… ({len(value) - LONGEST_TEXT:,} more characters in episodes.jsonl)"
+        return value if len(value) <= LONGEST_TEXT else _shortened(value, LONGEST_TEXT)
     if isinstance(value, dict):
         return {k: _cut(v) for k, v in value.items()}
     if isinstance(value, list):

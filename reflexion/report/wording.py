@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from reflexion.report.statistics import Estimate
 from reflexion.telemetry.agreement import AgreementRates, Fallible
 from reflexion.telemetry.deciders import HandedIn, Stopper, VerdictCount, Way
 from reflexion.telemetry.summary import Summary
-from reflexion.types import Decider
+from reflexion.types import Decider, Usage
 
 __all__ = [
     "AGREEMENT",
@@ -16,13 +17,20 @@ __all__ = [
     "HANDED_IN",
     "STOPPED_BY",
     "agreement",
+    "amount",
+    "cost",
+    "cost_unknown_because",
+    "errors_told",
     "handed_in",
     "interval",
     "judged_by",
     "judging",
+    "replies_each",
     "stopped_by",
     "stopped_by_each",
+    "tokens",
     "verdict_rows",
+    "whole_at_least",
 ]
 
 STOPPED_BY = (
@@ -78,6 +86,26 @@ _DECIDERS: dict[Decider | None, str] = {
 _WAYS: dict[Way, str] = {"apart": "apart from the solution", "in_process": "in the solution's own process"}
 
 
+class Costs(Protocol):
+    """A run's costs in US dollars."""
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Spent; None: not known in whole."""
+
+    @property
+    def cost_at_least_usd(self) -> float | None:
+        """What is known of it where the whole is not."""
+
+    @property
+    def cost_saved_usd(self) -> float | None:
+        """Saved by the cache; None: not known in whole."""
+
+    @property
+    def cost_saved_at_least_usd(self) -> float | None:
+        """What is known of that where the whole is not."""
+
+
 def interval(estimate: Estimate) -> str:
     """From where to where."""
     return f"{estimate.low:.1%} to {estimate.high:.1%}"
@@ -107,6 +135,65 @@ def handed_in(found: HandedIn | None) -> str:
     if found.rate is None or found.interval is None:
         return "no data"
     return f"{found.rate:.1%}, 95 % interval {interval(found.interval)}"
+
+
+def amount(cost: float | None, at_least: float | None, sign: str = "$") -> str:
+    """US dollars: what was spent, what was spent at the least, or that neither is known."""
+    if cost is not None:
+        return f"{sign}{cost:,.4f}"
+    return "unknown" if at_least is None else f"at least {sign}{at_least:,.4f}"
+
+
+def cost_unknown_because(summaries: Iterable[Summary]) -> str:
+    """Why the cost of these runs is not known; empty where it is."""
+    runs = [summary for summary in summaries if summary.cost_usd is None]
+    parts = [spent.usage for summary in runs for spent in summary.usage if spent.usage.cost_usd is None]
+    silent = sum(part.unknown for part in parts)
+    reasons = [f"{silent:,} call{'s' if silent != 1 else ''} without usage"] if silent else []
+    if (runs and not silent) or any(_without_price(part) for part in parts):
+        reasons.append("a model has no known price")
+    return " and ".join(reasons)
+
+
+def _without_price(part: Usage) -> bool:
+    # Had the model a price, those of its calls that told their usage would have a cost.
+    return not part.unknown or (part.known_usd is None and part.calls > part.unknown)
+
+
+def cost(summary: Summary) -> str:
+    """What a run cost, and what speaks against that figure."""
+    told = amount(summary.cost_usd, summary.cost_at_least_usd)
+    why = cost_unknown_because([summary])
+    if not why:
+        return told
+    return f"{told}, {why}" if summary.cost_at_least_usd is None else f"{told} ({why})"
+
+
+def whole_at_least(figures: Costs) -> float | None:
+    """US dollars known of what a run would have cost without the cache, where the whole is not known."""
+    parts = (figures.cost_usd, figures.cost_saved_usd, figures.cost_at_least_usd, figures.cost_saved_at_least_usd)
+    # Of nothing spent or nothing saved the cost is known, which tells nothing of the rest.
+    return None if None not in parts[:2] else sum(part or 0.0 for part in parts) or None
+
+
+def tokens(summary: Summary) -> str:
+    """What a run spent in tokens, and what the caches, the endpoint's and its own, took off."""
+    t = summary.tokens
+    seen = f" ({t.cached_prompt:,} of them cached by the endpoint)" if t.cached_prompt else ""
+    return f"{t.prompt:,} prompt{seen} + {t.completion:,} completion, {t.saved:,} saved by the cache"
+
+
+def errors_told(summaries: Iterable[Summary]) -> list[tuple[str, str]]:
+    """The words of the errors that ended episodes, those of one class once."""
+    told: dict[str, str] = {}
+    for summary in summaries:
+        told = summary.errors_told | told
+    return [("Error", f"{name}: {words}") for name, words in told.items()]
+
+
+def replies_each(runs: Sequence[tuple[str, Summary]]) -> list[tuple[str, str]]:
+    """Replies that brought no answer in each run of a comparison, by the runs' names."""
+    return [(f"{name}, {run}", text) for run, summary in runs for name, text in summary.replies.lines()]
 
 
 def judged_by(row: VerdictCount) -> str:

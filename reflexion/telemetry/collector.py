@@ -208,7 +208,12 @@ class Collector:
             throughput=throughput,
             memory=memory,
             llm_calls=spent.calls,
-            tokens=Tokens(prompt=spent.prompt, completion=spent.completion, saved=self._saved.total.total),
+            tokens=Tokens(
+                prompt=spent.prompt,
+                completion=spent.completion,
+                saved=self._saved.total.total,
+                cached_prompt=spent.cached_prompt,
+            ),
             cost_usd=spent.cost_usd,
             targets=targets.check(
                 response_time_p95=response.p95,

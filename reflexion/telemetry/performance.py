@@ -121,8 +121,10 @@ class PerformanceReport(Frozen):
             "cache hits": _percent(self.cache_hit_rate),
             "memory, peak": _number(self.memory.peak_rss_mb, "MB"),
             "LLM calls": f"{self.llm_calls}",
-            "tokens, prompt / completion / saved": " / ".join(str(n) for n in self.tokens.model_dump().values()),
-            "cost": "price unknown" if self.cost_usd is None else f"${self.cost_usd:.4f}",
+            "tokens, prompt / completion / saved": " / ".join(
+                str(n) for n in (self.tokens.prompt, self.tokens.completion, self.tokens.saved)
+            ),
+            "cost": "unknown" if self.cost_usd is None else f"${self.cost_usd:.4f}",
         }
         lines += [f"| {name} | {value} |" for name, value in rows.items()]
         if self.steps:

@@ -8,7 +8,9 @@ from reflexion.llm.base import Role
 from reflexion.report.statistics import Attempts, Estimate, wilson
 from reflexion.telemetry.agreement import Agreement, AgreementRates, Fallible, verdicts
 from reflexion.telemetry.deciders import DeciderCounts, HandedIn, Stopper, VerdictCount, Way
+from reflexion.telemetry.error_words import ErrorWords
 from reflexion.telemetry.histogram import DurationHistogram
+from reflexion.telemetry.replies import ReplyCounter, ReplyCounts
 from reflexion.types import Episode, Evaluation, Frozen, Outcome, Reflection, StepName, StepOutput, Usage
 
 __all__ = [
@@ -78,12 +80,12 @@ class Percentiles(Frozen):
 class UsageSum:
     """A running sum of `Usage`, which costs no model for each step."""
 
-    __slots__ = ("_calls", "_completion", "_cost", "_priced", "_prompt", "_unknown")
+    __slots__ = ("_cached", "_calls", "_completion", "_cost", "_priced", "_prompt", "_some", "_unknown")
 
     def __init__(self) -> None:
-        self._prompt = self._completion = self._calls = self._unknown = 0
+        self._prompt = self._completion = self._cached = self._calls = self._unknown = 0
         self._cost = 0.0
-        self._priced = True
+        self._some, self._priced = False, True
 
     def add(self, usage: Usage) -> None:
         """Add the usage of one step."""
@@ -91,20 +93,27 @@ class UsageSum:
         self._completion += usage.completion
         self._calls += usage.calls
         self._unknown += usage.unknown
-        if usage.cost_usd is not None:
-            self._cost += usage.cost_usd
-        elif usage.calls:
-            self._priced = False
+        self._cached += usage.cached_prompt
+        known = usage.cost_usd
+        if known is None:
+            known = usage.known_usd
+            if usage.calls or usage.total:
+                self._priced = False
+        if known is not None:
+            self._cost += known
+            self._some = True
 
     @property
     def total(self) -> Usage:
-        """The sum; its cost is unknown if that of any call is, and 0 without calls."""
+        """The sum; its cost is unknown if that of any call is, then what is known of it is told; 0 without calls."""
         return Usage(
             prompt=self._prompt,
             completion=self._completion,
             calls=self._calls,
             unknown=self._unknown,
             cost_usd=self._cost if self._priced else None,
+            cached_prompt=self._cached,
+            known_usd=self._cost if self._some and not self._priced else None,
         )
 
 
@@ -114,6 +123,7 @@ class Tokens(Frozen):
     prompt: int = 0
     completion: int = 0
     saved: int = Field(default=0, description="Prompt and completion tokens of the cached steps.")
+    cached_prompt: int = Field(default=0, description="Of the prompt tokens, those the endpoint had seen before.")
 
 
 class StepCount(Frozen):
@@ -207,8 +217,15 @@ class Summary(Frozen):
     steps: dict[StepName, StepCount] = Field(description="The same by step.")
     tokens: Tokens
     tokens_per_solved: float | None = Field(description="Tokens spent per solved episode; None: none was solved.")
-    cost_usd: float | None = Field(description="US dollars spent; None: a model's price is unknown.")
+    cost_usd: float | None = Field(
+        description="US dollars spent; None: a model's price is unknown, or a call told no usage."
+    )
     cost_saved_usd: float | None = Field(description="US dollars the cache saved; None: as above.")
+    cost_at_least_usd: float | None = Field(
+        default=None, description="US dollars of the calls whose cost is known; None: all costs are, or none is."
+    )
+    cost_saved_at_least_usd: float | None = Field(default=None, description="The same of what the cache saved.")
+    calls_without_usage: int = Field(default=0, ge=0, description="Calls of which the endpoint told no token counts.")
     usage: tuple[ModelUsage, ...] = Field(description="What was spent, by role and model.")
     wall_seconds: float = Field(description="Wall time of the session that finished the run.")
     episodes_per_minute: float | None = Field(description="Episodes that session finished, per minute.")
@@ -218,8 +235,14 @@ class Summary(Frozen):
     )
     error_rate: float = Field(description="Steps that ended in an error / steps executed, cheap ones included.")
     errors_by_class: dict[str, int] = Field(description="Errors that ended an episode, by class.")
+    errors_told: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        description="By class, the first message, cut and with control characters as escapes; the most frequent "
+        "classes. Empty: no errors, or an older summary.",
+    )
     retries_by_class: dict[str, int] = Field(description="Errors that were retried, by class.")
     lessons: Lessons
+    replies: ReplyCounts = Field(default=ReplyCounts(), description="Replies that brought no answer.")
     agreement: dict[Fallible, AgreementRates] = Field(
         default_factory=dict[Fallible, AgreementRates],
         description="Verdicts that may be wrong, held against hidden tests or references; empty: none.",
@@ -244,7 +267,8 @@ class SummaryBuilder:
         self._spent: dict[tuple[Role, str], UsageSum] = {}
         self._saved = UsageSum()
         self._times = DurationHistogram()
-        self._errors: dict[str, int] = {}
+        self._errors = ErrorWords()
+        self._replies = ReplyCounter()
         self._retries: dict[str, int] = {}
         self._lessons = {True: [0, 0], False: [0, 0]}
         self._attempts = Attempts()
@@ -265,13 +289,14 @@ class SummaryBuilder:
             self._solved_at[episode.solved_at] = self._solved_at.get(episode.solved_at, 0) + 1
         if episode.error is not None and episode.outcome is Outcome.ERROR:
             self._failed_steps += 1
-            _count(self._errors, episode.error.kind)
+            self._errors.add(episode.error)
         for step, output in episode.outputs():
             self._add_step(step, output)
         if episode.lost.calls:
             model = next((t.model for t in episode.trials if t.model is not None), "unknown")
             self._spent.setdefault(("actor", model), UsageSum()).add(episode.lost)
         self._deciders.add(episode)
+        self._replies.add(episode)
         for name, said, true in verdicts(episode):
             self._agreements.setdefault(name, Agreement()).add(said, true)
         reflections = episode.reflections
@@ -364,21 +389,31 @@ class SummaryBuilder:
             executed_steps=executed,
             cache_hit_rate=StepCount(cached=cached, executed=executed).hit_rate,
             steps={s: StepCount(cached=c, executed=e) for s, (c, e) in self._steps.items()},
-            tokens=Tokens(prompt=spent.prompt, completion=spent.completion, saved=saved.total),
+            tokens=Tokens(
+                prompt=spent.prompt,
+                completion=spent.completion,
+                saved=saved.total,
+                cached_prompt=spent.cached_prompt,
+            ),
             tokens_per_solved=spent.total / solved if solved else None,
             cost_usd=spent.cost_usd,
             cost_saved_usd=saved.cost_usd,
+            cost_at_least_usd=spent.known_usd,
+            cost_saved_at_least_usd=saved.known_usd,
+            calls_without_usage=spent.unknown,
             usage=tuple(ModelUsage(role=r, model=m, usage=u) for (r, m), u in usage.items()),
             wall_seconds=wall_seconds,
             episodes_per_minute=60 * done / wall_seconds if wall_seconds > 0 else None,
             response_time=Percentiles.of(self._times),
             error_rate=self._failed_steps / attempted if attempted else 0.0,
-            errors_by_class=dict(sorted(self._errors.items())),
+            errors_by_class=self._errors.counts,
+            errors_told=self._errors.told,
             retries_by_class=dict(sorted(self._retries.items())),
             lessons=Lessons(
                 reused=LessonsCount(episodes=self._lessons[True][0], solved=self._lessons[True][1]),
                 fresh=LessonsCount(episodes=self._lessons[False][0], solved=self._lessons[False][1]),
             ),
+            replies=self._replies.total,
             agreement={name: counted.rates for name, counted in self._agreements.items()},
             peak_rss_mb=peak_rss_mb,
             granularity=granularity,

@@ -11,10 +11,11 @@ from reflexion.errors import ReflexionError
 from reflexion.llm import ChatRequest, Message, RecordingLLM, ReplayLLM, Sampling
 from reflexion.llm.batching import split_usage
 from reflexion.llm.budget import Budget
-from reflexion.llm.classify import redact, retry_after
+from reflexion.llm.classify import redact
 from reflexion.llm.limits import AdaptiveLimiter
 from reflexion.llm.pool import public_url
 from reflexion.llm.structured import parse_structured
+from reflexion.llm.told import header_wait
 from reflexion.llm.wire import parse_reply
 from reflexion.testing import ScriptedLLM
 from reflexion.types import Usage
@@ -68,7 +69,7 @@ def test_a_key_never_survives(before, key, after):
 
 @given(st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms"]), st.text(max_size=30)))
 def test_any_retry_after_is_a_wait_or_none(headers):
-    wait = retry_after(headers)
+    wait = header_wait(headers)
     assert wait is None or wait >= 0
 
 

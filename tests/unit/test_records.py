@@ -50,7 +50,9 @@ usages = st.builds(
     completion=st.integers(0, 10**6),
     calls=st.integers(1, 3),
     unknown=st.integers(0, 1),
+    cached_prompt=st.integers(0, 10**6),
     cost_usd=st.none() | st.integers(0, 10**6).map(lambda n: n / 10**6),
+    known_usd=st.none() | st.integers(1, 10**6).map(lambda n: n / 10**6),
 )
 common = {
     "usage": usages,

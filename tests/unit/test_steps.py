@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reflexion.direct import entry_for
 from reflexion.errors import EndpointError, MalformedReplyError, RefusalError
 from reflexion.evaluators import resolve_evaluator
 from reflexion.keys import differences
@@ -137,10 +138,10 @@ async def test_an_endpoint_that_fails_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("reply", ["", "   \n", RefusalError("filtered"), MalformedReplyError("no choices")])
-async def test_a_reflection_that_fails_repeats_the_feedback(reply: str | Exception) -> None:
+async def test_a_reflection_that_fails_is_told_as_such(reply: str | Exception) -> None:
     reflection = await perform(call("reflect", run=runtime(ScriptedLLM([reply]))))
     assert isinstance(reflection, Reflection)
-    assert reflection.text == "Wrong."
+    assert reflection.text == "" and reflection.error
 
 
 async def test_repeats_and_trials_have_salts_of_their_own() -> None:
@@ -180,3 +181,11 @@ async def test_observers_hear_of_steps_and_of_errors() -> None:
 def test_the_default_templates_are_the_ones_their_digests_name() -> None:
     assert Prompts().trial_digest == DEFAULT_PROMPTS.trial_digest
     assert Prompts().reflect_digest == DEFAULT_PROMPTS.reflect_digest
+
+
+def test_a_verdict_that_the_machine_may_be_to_blame_for_is_not_kept() -> None:
+    judged = Evaluation(evaluator="exact", passed=False, score=0, feedback="Too slow.")
+    kept = entry_for(call("evaluate"), judged, 60.0)
+    assert kept.expires is not None and kept.expires > kept.created
+    uncertain = entry_for(call("evaluate"), judged.model_copy(update={"uncertain": True}), 60.0)
+    assert uncertain.expires == uncertain.created

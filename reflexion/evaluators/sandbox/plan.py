@@ -360,6 +360,7 @@ class _Reading:
             "output": bool(spoken & {"redirect_stdout", "redirect_stderr", "stdout", "stderr"}),
             "input": bool(spoken & {"input", "stdin"}),
             "environ": bool(spoken & {"environ", "putenv", "setenv", "delenv"}),
+            "folder": "chdir" in words,
             "random": bool(words & {"seed", "setstate"}),
             "warnings": any(w.startswith(("warn", "assertWarn", "simplefilter")) for w in words),
             "logging": bool(words & {"logging", "assertLogs", "assertNoLogs"}),

@@ -143,6 +143,14 @@
     return [el("h4", {}, title), el("pre", { tabindex: 0, role: "region", "aria-label": label }, text)];
   }
 
+  // What a model thought before it answered: there for whoever looks for it, folded for all others.
+  function thought(output, label) {
+    if (!output.thought) return [];
+    const length = number.format(output.thought_length ?? [...output.thought].length);
+    const text = el("pre", { tabindex: 0, role: "region", "aria-label": `${label}, thought` }, output.thought);
+    return [el("details", { class: "thinking" }, el("summary", {}, `thought, ${length} characters`), text)];
+  }
+
   function facts(output) {
     const usage = output.usage ?? {};
     return [
@@ -191,6 +199,7 @@
       node.append(el("h4", {}, "Lessons it saw"), el("ul", {}, ...trial.lessons.map((text) => el("li", {}, text))));
     }
     if (trial.trajectory?.length) node.append(el("h4", {}, "Turns"), turnsOf(trial.trajectory, label));
+    node.append(...thought(trial, label));
     if (trial.error) node.append(...block("No usable answer", trial.error, `${label}, error`));
     else node.append(...block("Answer", trial.answer, `${label}, answer`));
     if (trial.same_as) node.append(el("p", { class: "meta" }, `The same answer as in trial ${trial.same_as}.`));
@@ -202,7 +211,9 @@
       if (verdict.details) node.append(...block("Details", JSON.stringify(verdict.details, null, 1), `${label}, details`));
     }
     if (reflection) {
-      node.append(...block("Reflection", reflection.text, `${label}, reflection`));
+      if (reflection.text.trim()) node.append(...block("Reflection", reflection.text, `${label}, reflection`));
+      else node.append(el("h4", {}, "Reflection"), el("p", {}, `no reflection: ${reflection.error ?? "the model gave none"}`));
+      node.append(...thought(reflection, `${label}, reflection`));
       const reused = reflection.reused_from ? `reused from a similar failure${reflection.similarity === undefined ? "" : ` (similarity ${reflection.similarity.toFixed(2)})`} · ` : "";
       node.append(el("p", { class: "meta" }, reused + facts(reflection)));
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import pytest
@@ -75,6 +76,53 @@ async def test_a_made_up_class_of_exception_tells_no_value() -> None:
     assert named.failure_class == "Empty"
 
 
+_TELLING = {
+    "a line made up by compiling": "exec(compile('\\n' * (numbers[0] - 1) + '1/0', '<solution>', 'exec'))",
+    "a line of a syntax error": "raise SyntaxError('no', ('<solution>', numbers[0], 1, ''))",
+    "an exit code": "import os; os._exit(numbers[0])",
+    "the size of a value": "return 'x' * ((17 << 20) + numbers[0])",
+    "a message between the processes": """
+    import sys
+    for module in list(sys.modules.values()):
+        if hasattr(module, 'describe_failure'):
+            told = {'kind': 'ValueError', 'message': 'v%d' % numbers[0], 'line': 1, 'source': 'v%d' % numbers[0]}
+            module.describe_failure = lambda *_: told
+    raise ValueError""",
+}
+
+
+@pytest.mark.parametrize("body", _TELLING.values(), ids=_TELLING)
+async def test_nothing_that_a_solution_does_tells_what_hidden_tests_hand_it(body: str) -> None:
+    hidden = HIDDEN.model_copy(update={"tests": "assert largest([113, 7]) == 113"})
+    evaluation = await judge(hidden, f"def largest(numbers):\n    {body}\n" + "# a comment\n" * 200)
+    assert not evaluation.passed and "113" not in evaluation.feedback and "17825905" not in evaluation.feedback
+
+
+_REMEMBERING = {
+    "in a list": "seen = []\ndef largest(n):\n    seen.append(n)\n    return seen\n",
+    "in a default": "def largest(n, seen=[]):\n    seen.append(n)\n    return str(seen)\n",
+    "in an exception": "seen = []\ndef largest(n):\n    seen.append(n)\n    raise ValueError(seen)\n",
+}
+
+
+@pytest.mark.parametrize("code", _REMEMBERING.values(), ids=_REMEMBERING)
+async def test_what_a_solution_remembers_of_hidden_tests_is_not_shown_by_visible_ones(code: str) -> None:
+    evaluation = await judge(LARGEST, code)
+    assert evaluation.visible_passed is False and "7531" not in evaluation.feedback
+
+
+async def test_visible_tests_use_what_hidden_ones_import_and_define() -> None:
+    tests = "import math\ndef near(a, b): return math.isclose(a, b)\nassert near(largest([7531]), 7531)"
+    visible = ("assert near(largest([1, 2]), 2) and math.isclose(largest([3]), 3)",)
+    problem = LARGEST.model_copy(update={"tests": tests, "visible_tests": visible})
+    evaluation = await judge(problem, "def largest(numbers):\n    return max(numbers)\n")
+    assert evaluation.passed and evaluation.visible_passed
+    needy = problem.model_copy(update={"visible_tests": ("assert largest([1]) == biggest",)})
+    needy = needy.model_copy(update={"tests": "biggest = 1\nassert largest([1]) == biggest", "prompt": "Write it."})
+    evaluation = await judge(needy, "def largest(numbers):\n    return max(numbers)\n")
+    assert evaluation.passed and evaluation.visible_passed
+
+
 async def test_only_visible_tests_decide_when_there_are_no_others() -> None:
     problem = LARGEST.model_copy(update={"tests": None})
     assert (await judge(problem, "def largest(numbers):\n    return max(numbers)\n")).passed
@@ -137,3 +185,32 @@ def test_all_starter_problems_can_be_judged() -> None:
 
 def test_the_sandbox_says_what_it_does_not_stop() -> None:
     assert "Not stopped:" in describe_sandbox()
+
+
+async def test_a_time_out_that_hardly_used_the_processor_is_run_again_alone_and_not_kept() -> None:
+    code = "import time\ndef largest(numbers):\n    time.sleep(5)\n    return max(numbers)\n"
+    evaluation = await judge(LARGEST, code, timeout=0.4)
+    assert evaluation.failure_class == "Timeout" and evaluation.uncertain and evaluation.details["retested"] is True
+    quick = await judge(LARGEST, "def largest(numbers):\n    return 1 / 0\n")
+    assert not quick.uncertain and "retested" not in quick.details
+
+
+async def test_lines_in_feedback_are_the_answers_own() -> None:
+    prompt = 'import math\n\n\ndef area(r: float) -> float:\n    """Area of a circle."""\n'
+    problem = Problem(id="p", prompt=prompt, tests="assert area(2) > 12\n", entry_point="area")
+    evaluation = await judge(problem, "```python\ndef area(r):\n    return r.missing\n```")
+    assert "in your line 2: return r.missing" in evaluation.feedback
+    body = await judge(problem, "    x = r * math.pi\n    return x.missing\n")
+    assert "in your line 2: return x.missing" in body.feedback
+
+
+async def test_what_the_sandbox_does_not_allow_is_said() -> None:
+    pools = "from multiprocessing import Pool\ndef largest(n):\n    with Pool(2) as p: return max(p.map(abs, n))\n"
+    assert "No processes can be started here" in (await judge(HIDDEN, pools)).feedback
+    absent = await judge(HIDDEN, "import scipy\ndef largest(n): return max(n)\n")
+    assert "Only the standard library can be imported here" in absent.feedback
+
+
+def test_the_interpreter_and_the_rules_are_part_of_the_key() -> None:
+    config = resolve_evaluator("python", LARGEST).config
+    assert platform.python_version() in config["interpreter"] and config["rules"] >= 2

@@ -101,9 +101,9 @@ async def test_replies_without_figures_count_as_average_ones():
 async def test_money_needs_a_known_price():
     with pytest.raises(ConfigurationError, match="--max-tokens"):
         BudgetedLLM(ScriptedLLM(model="mystery", cost_usd=None), Budget(max_cost=1.0))
+    with pytest.raises(ConfigurationError, match="'mystery'"):
+        open_llm("mystery", base_url="http://llm.internal/v1", budget=Budget(max_cost=1.0))
     async with ScriptedEndpoint() as endpoint:
-        with pytest.raises(ConfigurationError, match="'mystery'"):
-            open_llm("mystery", base_url=endpoint.url, budget=Budget(max_cost=1.0))
         llm = open_llm("gpt-4o-mini", base_url=endpoint.url, budget=Budget(max_cost=1.0))
         spent = (await llm.chat(ASK)).usage.cost_usd
         await llm.aclose()

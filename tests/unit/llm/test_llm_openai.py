@@ -22,8 +22,9 @@ from reflexion.errors import (
 )
 from reflexion.llm import ChatRequest, Message, OpenAIChat, Sampling, open_llm
 from reflexion.llm.backoff import backoff_seconds
-from reflexion.llm.classify import retry_after, status_error
+from reflexion.llm.classify import status_error
 from reflexion.llm.pool import OPENAI_URL, Endpoint, public_url
+from reflexion.llm.told import header_wait
 from reflexion.testing import ScriptedEndpoint
 
 KEY = "sk-very-secret-key-123456"
@@ -103,7 +104,7 @@ async def test_tool_calls_travel_both_ways():
         ("close_mid_body", "EndpointError"),
         ("html", "EndpointError"),
         ("not_json", "EndpointError"),
-        ("invalid_utf8", "EndpointError"),
+        ("no_choices", "EndpointError"),
         ("error_in_200", "EndpointError"),
     ],
 )
@@ -133,9 +134,7 @@ async def test_a_hung_request_is_given_up_and_made_again():
         ("404", ModelNotFoundError),
         ("content_filter", RefusalError),
         ("refusal", RefusalError),
-        ("no_choices", MalformedReplyError),
         ("no_content", MalformedReplyError),
-        ("stream", MalformedReplyError),
     ],
 )
 async def test_what_will_not_pass_is_never_retried(fault, error):
@@ -150,7 +149,7 @@ async def test_what_will_not_pass_is_never_retried(fault, error):
 
 
 async def test_a_malformed_reply_still_tells_what_it_cost():
-    async with ScriptedEndpoint(faults=["no_choices"]) as endpoint:
+    async with ScriptedEndpoint(faults=["no_content"]) as endpoint:
         llm = chat(endpoint, model="gpt-4o-mini")
         with pytest.raises(MalformedReplyError) as caught:
             await llm.chat(ASK)
@@ -158,6 +157,15 @@ async def test_a_malformed_reply_still_tells_what_it_cost():
     usage = caught.value.usage
     assert usage is not None and usage.prompt == endpoint.stats.prompt_tokens > 0
     assert usage.cost_usd is not None and usage.cost_usd > 0
+
+
+@pytest.mark.parametrize(("fault", "text"), [("invalid_utf8", "41"), ("stream", "4")])
+async def test_what_other_clients_read_is_read(fault, text):
+    async with ScriptedEndpoint(faults=[fault]) as endpoint:
+        llm = chat(endpoint)
+        reply = await llm.chat(ASK)
+        await llm.aclose()
+    assert (reply.text, reply.attempts) == (text, 1)
 
 
 async def test_a_reply_cut_by_length_is_returned():
@@ -246,7 +254,7 @@ def test_backoff_is_full_jitter_and_respects_retry_after():
     ],
 )
 def test_retry_after_is_read_in_all_its_forms(headers, seconds):
-    assert retry_after(headers, now=60.0) == seconds
+    assert header_wait(headers, now=60.0) == seconds
 
 
 @pytest.mark.parametrize(

@@ -268,11 +268,11 @@ def test_a_proxy_passes_prices_on_and_an_unknown_model_has_none():
     assert free(Tokens(10**6, 10**6, 0)) == 0.0
 
 
-async def test_replies_are_priced_or_unknown():
+async def test_replies_are_priced_and_a_model_of_this_machine_costs_nothing():
     async with ScriptedEndpoint() as endpoint:
-        known, unknown = (OpenAIChat(m, endpoint.url) for m in ("gpt-4o-mini", "my-own-model"))
-        costs = [(await llm.chat(ASK)).usage.cost_usd for llm in (known, unknown)]
-        assert known.priced and not unknown.priced
+        known, own = (OpenAIChat(m, endpoint.url) for m in ("gpt-4o-mini", "my-own-model"))
+        costs = [(await llm.chat(ASK)).usage.cost_usd for llm in (known, own)]
         await known.aclose()
-        await unknown.aclose()
-    assert costs[0] is not None and costs[0] > 0 and costs[1] is None
+        await own.aclose()
+    assert costs[0] is not None and costs[0] > 0 and costs[1] == 0.0
+    assert known.priced and own.priced and not OpenAIChat("my-own-model", "http://llm.internal/v1").priced

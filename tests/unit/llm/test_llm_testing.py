@@ -92,6 +92,7 @@ async def _ask_and_close(llm):
 async def test_an_endpoint_sees_duplicates_in_flight():
     async with ScriptedEndpoint(latency=0.05) as endpoint:
         llm = OpenAIChat("m", endpoint.url)
+        await llm.chat(ASK)  # the first call of a model goes alone
         await asyncio.gather(llm.chat(ASK), llm.chat(ASK))
         await llm.aclose()
     assert endpoint.stats.duplicates_in_flight == 1 and len(endpoint.stats.distinct) == 1

@@ -94,7 +94,7 @@ def test_doubts_are_told(tmp_path: Path) -> None:
     assert "b is not finished" in text
     assert "independent" in text
     assert found.b.cost_usd is None
-    assert "| cost, US dollars | 0.0020 | unknown |  |" in found.to_markdown()
+    assert "| cost, US dollars | 0.0020 | at least 0.0010 |  |" in found.to_markdown()
     assert json.loads(found.to_json())["b"]["episodes_per_minute"] is None
 
 

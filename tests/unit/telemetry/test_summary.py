@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reflexion.telemetry.error_words import in_short
 from reflexion.telemetry.histogram import DurationHistogram
-from reflexion.telemetry.summary import Summary, SummaryBuilder, is_cacheable
+from reflexion.telemetry.summary import Summary, SummaryBuilder, UsageSum, is_cacheable
 from reflexion.types import Episode, EpisodeError, Evaluation, Outcome, Reflection, Strategy, Trial, Usage
 
 
@@ -195,3 +196,102 @@ def test_durations_out_of_range_are_kept() -> None:
     assert histogram.maximum == 200_000.0
     assert histogram.percentile(50) == pytest.approx(0.0, abs=1e-5)
     assert DurationHistogram().percentile(99) is None and DurationHistogram().mean is None
+
+
+def priced(
+    cost: float | None, *, calls: int = 1, unknown: int = 0, cached: int = 0, known: float | None = None
+) -> Usage:
+    told = calls - unknown
+    return Usage(
+        prompt=100 * told,
+        completion=10 * told,
+        calls=calls,
+        unknown=unknown,
+        cost_usd=cost,
+        cached_prompt=cached,
+        known_usd=known,
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "cost", "known"),
+    [
+        ([], 0.0, None),
+        ([priced(0.25), priced(0.5)], 0.75, None),
+        ([priced(0.25), priced(None, unknown=1)], None, 0.25),
+        ([priced(None, unknown=1), priced(None)], None, None),
+        ([priced(None, calls=3, unknown=1, known=0.5), priced(0.25)], None, 0.75),
+        # A share of a call that several steps made together has tokens and no call of its own.
+        ([priced(0.25), Usage(prompt=5, completion=1)], None, 0.25),
+        ([priced(0.0), priced(None, unknown=1)], None, 0.0),
+    ],
+)
+def test_a_running_sum_tells_what_is_known_of_a_cost(
+    parts: list[Usage], cost: float | None, known: float | None
+) -> None:
+    running = UsageSum()
+    for part in parts:
+        running.add(part)
+    assert (running.total.cost_usd, running.total.known_usd) == (cost, known)
+    if parts:
+        added = sum(parts, Usage())
+        assert (added.cost_usd, added.known_usd) == (cost, known)
+
+
+def test_prompt_tokens_that_the_endpoint_had_seen_and_calls_without_usage_are_counted() -> None:
+    one = trial(1, passed=True).model_copy(update={"usage": priced(0.01, cached=64)})
+    other = trial(1, passed=True).model_copy(update={"usage": priced(None, calls=2, unknown=2)})
+    again = trial(1, passed=True, cached=True).model_copy(update={"usage": priced(None, unknown=1, known=0.02)})
+    summary = build(*map(episode, (one, other, again)))
+    assert (summary.tokens.prompt, summary.tokens.cached_prompt) == (100, 64)
+    assert (summary.cost_usd, summary.cost_at_least_usd, summary.calls_without_usage) == (None, 0.01, 2)
+    assert (summary.cost_saved_usd, summary.cost_saved_at_least_usd) == (None, 0.02)
+    assert build(episode(one)).cost_at_least_usd is None
+    (spent,) = summary.usage
+    assert (spent.usage.cached_prompt, spent.usage.known_usd) == (64, 0.01)
+
+
+def test_replies_without_an_answer_are_counted_by_step() -> None:
+    cut = trial(1, passed=False).model_copy(update={"error": "ReplyCutError: 900 tokens", "answer": ""})
+    lesson = Reflection(trial=2, text=" \n", error="empty", retried=("ReplyCutError",))
+    found = build(episode(cut, trial(2, passed=False).model_copy(update={"reflection": lesson}), trial(3, passed=True)))
+    assert (found.replies.cut, found.replies.asked_again) == ({"trial": 1}, {"reflect": 1})
+    assert (found.replies.reflections, found.replies.empty_reflections) == (2, 1)
+    assert [name for name, _ in found.replies.lines()] == ["Reasoning", "Empty reflections"]
+
+
+def test_the_first_words_of_each_class_of_errors_are_kept() -> None:
+    def ended(kind: str, message: str) -> Episode:
+        error = EpisodeError(step="trial", kind=kind, message=message)
+        return episode(outcome=Outcome.ERROR, error=kind).model_copy(update={"error": error})
+
+    summary = build(
+        ended("PermanentError", ""),
+        ended("PermanentError", "no such\n\tmodel \x1b[2J\u202edrawer\x00"),
+        ended("PermanentError", "another one"),
+        *(ended(f"Error{n}", "long " * 100) for n in range(8)),
+        ended("Silent", " "),
+    )
+    assert list(summary.errors_told) == ["PermanentError", "Error0", "Error1", "Error2", "Error3"]
+    assert summary.errors_told["PermanentError"] == "no such model \\x1b[2J\\u202edrawer\\x00"
+    assert len(summary.errors_told["Error0"]) <= 200 and summary.errors_told["Error0"].endswith("long…")
+    assert summary.errors_by_class["PermanentError"] == 3 and len(summary.errors_by_class) == 10
+
+
+@pytest.mark.parametrize("text", ["x" * 200, "x" * 201, "\x07" * 90, "é\U000e0041 " * 4000, " " * 2001 + "late"])
+def test_a_text_in_short_is_one_printable_line(text: str) -> None:
+    shown = in_short(text)
+    assert len(shown) <= 200 and shown.isprintable()
+    assert shown.endswith("…") is (text != "x" * 200)
+
+
+def test_a_summary_from_before_these_figures_is_read() -> None:
+    whole = build(episode(trial(1, passed=False), trial(2, passed=True, cost=None))).model_dump(mode="json")
+    for name in ("cost_at_least_usd", "cost_saved_at_least_usd", "calls_without_usage", "errors_told", "replies"):
+        del whole[name]
+    del whole["tokens"]["cached_prompt"]
+    for spent in whole["usage"]:
+        del spent["usage"]["cached_prompt"], spent["usage"]["known_usd"]
+    older = Summary.model_validate(whole)
+    assert (older.cost_usd, older.cost_at_least_usd, older.calls_without_usage) == (None, None, 0)
+    assert older.replies.lines() == [] and older.errors_told == {}

@@ -26,7 +26,7 @@ from .values import as_object, keep_order, library
 
 __all__ = ["check"]
 
-_OWN_MODULES = frozenset({"tests"})
+_OWN_MODULES = frozenset({"tests", "__main__"})
 _TYPES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, type(None), object)
 _VALUES = {
     "collections": ("Counter", "OrderedDict", "defaultdict", "deque"),
@@ -209,16 +209,6 @@ class CheckerLink(Link):
         for name, node in as_object(message.get("g")).items():
             if name in self._wanted:
                 self.namespace[name] = self.decode(node)
-
-    def do_finish(self, awaitable: Any) -> Any:
-        import asyncio
-        from concurrent.futures import ThreadPoolExecutor
-
-        async def wait() -> Any:
-            return await awaitable
-
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, wait()).result()
 
 
 def _steers_tests(cls: type) -> bool:

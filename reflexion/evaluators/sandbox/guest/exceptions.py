@@ -10,7 +10,7 @@ from .mirrors import Mirrored
 if TYPE_CHECKING:
     from .link import Link
 
-__all__ = ["decode_exception", "encode_exception"]
+__all__ = ["decode_exception", "encode_exception", "some_traceback"]
 
 _HERE = frozenset({"args", "__traceback__", "__notes__", "reflexion_failure", "_reflexion_text"})
 _MADE_BY_INIT = (OSError, StopIteration, SystemExit, ImportError, UnicodeError, SyntaxError)
@@ -83,3 +83,12 @@ def _library_exception(cls: type[BaseException], values: tuple[Any, ...]) -> Bas
     made = cls.__new__(cls, *values)
     made.args = values
     return made
+
+
+def some_traceback() -> Any:
+    """What stands for a traceback of the other side, which shows nothing of it: `__exit__` is handed one, and `throw`
+    takes no stand-in."""
+    try:
+        raise LookupError
+    except LookupError as exc:
+        return exc.__traceback__

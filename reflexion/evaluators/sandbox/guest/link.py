@@ -17,11 +17,13 @@ from typing import Any, cast
 from .channel import Channel
 from .classes import BINARY, data_base, describe_class, real_class
 from .errors import DecodeError, Refused
-from .exceptions import decode_exception, encode_exception
+from .exceptions import decode_exception, encode_exception, some_traceback
 from .mirrors import Mirrored, Mirrors
+from .nodes import SINGLETONS, Keywords, Raw, Theirs
 from .operations import OPERATIONS, make_subclass
 from .shared import CONTAINERS, SharedContainers, kind_of
-from .values import MAX_DEPTH, as_object, decode_plain, library, plain_encoders, rebuild, rebuildable
+from .values import EMPTY_CONTAINERS, MAX_DEPTH, as_object, decode_plain, library, plain_encoders, rebuild, rebuildable
+from .waiting import Tasks, carried_out
 
 __all__ = ["Link"]
 
@@ -50,8 +52,11 @@ class Link:
         self._numbers: dict[int, int] = {}
         self._next = 0
         self._told: set[int] = set()
+        self._to_tell: list[Any] = []
+        self._receiving = 0
         self._depth = 0
         self._singletons: dict[int, tuple[str, str]] | None = None
+        self._tasks = Tasks()
         self._decoders: dict[str, Callable[..., Any]] = {
             "&": self._shared.get,
             "y": self.own,
@@ -63,13 +68,15 @@ class Link:
             "R": self._rebuilt,
             "1": self._single,
             "co": self._coroutine,
+            "tb": some_traceback,
             "E": lambda *parts: decode_exception(self, *parts),
             "x": self.library_value,
             "m": self.library_module,
         }
         self.operations: dict[str, Callable[..., Any]] = OPERATIONS | {
             "get": self.do_get,
-            "finish": self.do_finish,
+            "start": self._tasks.start,
+            "look": self._tasks.look,
             "describe": self._do_describe,
             "subclass": self._do_subclass,
         }
@@ -83,7 +90,7 @@ class Link:
             try:
                 values = self._received(answer)
             finally:
-                self._shared.forget_some()
+                self._forget_some()
         if "e" in answer:
             raise self.raised(values[0] if values else None, answer["e"], operation)
         return values[0] if values else None
@@ -92,7 +99,7 @@ class Link:
         """Call what stands for a function there."""
         if not kwargs:
             return self.ask("call", function, *args)
-        return self.ask("call", function, *args, _Keywords(kwargs))
+        return self.ask("call", function, *args, Keywords(kwargs))
 
     def operate(self, owner: Any, name: str, instance: Any, args: tuple[Any, ...]) -> Any:
         """Carry out an operator as the class `owner` there defines it."""
@@ -100,10 +107,6 @@ class Link:
         if self.mirrors.is_made(instance) and (name in BINARY or name in ("__neg__", "__pos__", "__abs__")):
             self.mirrors.note_made(result)
         return result
-
-    def finish(self, awaitable: Any) -> Any:
-        """Wait there for what can be awaited there."""
-        return self.ask("finish", awaitable)
 
     def may(self, instance: Any, name: str, args: tuple[Any, ...]) -> bool:
         """Whether an operator may be carried out by the object it judges; the checker says more."""
@@ -120,6 +123,8 @@ class Link:
         gone = self._shared.take_gone()
         if gone:
             head["d"] = gone
+        if self._to_tell:
+            head["c"], self._to_tell = self._to_tell, []
         released = self.mirrors.take_released()
         if released:
             head["l"] = released
@@ -145,15 +150,26 @@ class Link:
             raise DecodeError(f"{type(exc).__name__}: {exc}") from exc
 
     def _receive(self, message: dict[str, Any]) -> list[Any]:
-        """Take over what a message says of containers, and its values."""
+        """Take over what a message says of classes and containers, and its values."""
         if "d" in message:
             self._shared.drop(message["d"])
         for number in message.get("l", ()):
             self._let_go(number)
-        if "n" in message:
-            self._shared.learn(message["n"], self.decode, self._make_container)
-        self.after_receiving(message)
-        return [self.decode(node) for node in message.get("a", ())]
+        self._receiving += 1
+        try:
+            for described in message.get("c", ()):
+                self.mirrors.learn(described)
+            if "n" in message:
+                self._shared.learn(message["n"], self.decode, self._make_container)
+            self.after_receiving(message)
+            return [self.decode(node) for node in message.get("a", ())]
+        finally:
+            self._receiving -= 1
+
+    def _forget_some(self) -> None:
+        """Let go of containers that nobody holds; those of a message that is still being read are not held yet."""
+        if not self._receiving:
+            self._shared.forget_some()
 
     def before_sending(self, message: dict[str, Any]) -> None:
         """Add to a message what else the other side has to know."""
@@ -172,7 +188,7 @@ class Link:
         try:
             values = self._receive(request)
             keywords: dict[str, Any] = {}
-            if values and isinstance(values[-1], _Keywords):
+            if values and isinstance(values[-1], Keywords):
                 keywords = values.pop()
             operation = self.operations.get(request["op"])
             if operation is None:
@@ -185,7 +201,7 @@ class Link:
             self.noticed(exc, request["op"])
             message = self._failure(exc)
         self.channel.send(message)
-        self._shared.forget_some()
+        self._forget_some()
 
     def noticed(self, exc: BaseException, operation: str) -> None:
         """An exception is about to cross; interruptions of judging do not."""
@@ -235,12 +251,14 @@ class Link:
         return ["o", self.export(value), self.encode_class(kind)]
 
     def _encode_own(self, value: Any, kind: type) -> Any:
-        """The node of what this module makes itself; None for anything else."""
-        if kind is _Theirs:
+        """The node of what crosses in a way of its own; None for anything else."""
+        if kind is Theirs:
             return ["y", value.number]
-        if kind is _Raw:
+        if kind is Raw:
             return value.node
-        if kind is _Keywords:
+        if kind is types.TracebackType:
+            return ["tb"]
+        if kind is Keywords:
             return ["kw", *[[name, self.encode(item)] for name, item in value.items()]]
         return None
 
@@ -282,13 +300,14 @@ class Link:
         number = self.mirrors.number(cls)
         if number is not None:
             return ["h", number]
-        if self.is_library(cls) and (data_base(cls) is not None or issubclass(cls, BaseException)):
+        made_of_data = data_base(cls) is not None or issubclass(cls, BaseException)
+        if made_of_data and self.is_library(cls) and library(cls.__module__, cls.__qualname__) is cls:
             return ["x", cls.__module__, cls.__qualname__]
         number = self.export(cls)
-        if number in self._told:
-            return number
-        self._told.add(number)
-        return describe_class(self, cls)
+        if number not in self._told:
+            self._told.add(number)
+            self._to_tell.append(describe_class(self, cls))  # told before all else, whatever names it first
+        return number
 
     def _described(self, value: Any) -> Any:
         """Of a container, what its class is if it is one of its own."""
@@ -333,8 +352,8 @@ class Link:
         return (module, name) if library(module, name) is value else None
 
     def _singleton(self, value: Any) -> tuple[str, str] | None:
-        if self._singletons is None or len(self._singletons) < len(_SINGLETONS):
-            found = ((library(m, n), (m, n)) for m, n in _SINGLETONS)
+        if self._singletons is None or len(self._singletons) < len(SINGLETONS):
+            found = ((library(m, n), (m, n)) for m, n in SINGLETONS)
             self._singletons = {id(v): name for v, name in found if v is not None}
         return self._singletons.get(id(value))
 
@@ -370,7 +389,7 @@ class Link:
         if not isinstance(found, Mirrored):
             base = kind_of(found)
             if base is None:
-                raise DecodeError("no container")
+                return EMPTY_CONTAINERS[kind]()  # a class of a module that is not known here
             return cast("Any", base).__new__(found)
         return self.mirrors.container(number, self._class_node(cls))
 
@@ -390,8 +409,8 @@ class Link:
             raise DecodeError(f"no object {number}")
         return self._exports[number]
 
-    def _keywords(self, *pairs: Any) -> _Keywords:
-        return _Keywords({str(name): self.decode(item) for name, item in pairs})
+    def _keywords(self, *pairs: Any) -> Keywords:
+        return Keywords({str(name): self.decode(item) for name, item in pairs})
 
     def class_of(self, described: Any) -> Any:
         """The class that is described: what stands for one there, one of the library, or one of ours."""
@@ -420,16 +439,13 @@ class Link:
         return rebuild(module, name, tuple([self.decode(a) for a in args]))
 
     def _single(self, module: str, name: str) -> Any:
-        if (module, name) not in _SINGLETONS:
+        if (module, name) not in SINGLETONS:
             raise DecodeError(f"no value {module}.{name}")
         __import__(module)
         return library(module, name)
 
     def _coroutine(self, number: int) -> Any:
-        async def run() -> Any:
-            return self.ask("finish", _Theirs(number))
-
-        return run()
+        return carried_out(self, Theirs(number))
 
     def library_value(self, module: str, name: str, number: int) -> Any:
         """What a name of the library stands for here; the checker trusts fewer of them."""
@@ -442,7 +458,7 @@ class Link:
         found = self.mirrors.known(number)
         if found is not None:
             return found
-        return self.ask("describe", _Theirs(number))
+        return self.ask("describe", Theirs(number))
 
     def library_module(self, name: str) -> Any:
         """A module of the library."""
@@ -454,43 +470,13 @@ class Link:
         """Read an attribute."""
         return getattr(thing, name)
 
-    def do_finish(self, awaitable: Any) -> Any:
-        """Carry what can be awaited to its end."""
-        raise Refused("nothing can be awaited here")
-
     def _do_describe(self, thing: Any) -> Any:
         if isinstance(thing, type):
-            return _Raw(["T", self.encode_class(thing)])
-        return _Raw(["o", self.export(thing), self.encode_class(type(thing))])
+            return Raw(["T", self.encode_class(thing)])
+        return Raw(["o", self.export(thing), self.encode_class(type(thing))])
 
     def _do_subclass(self, name: str, bases: list[Any], members: dict[str, Any], options: dict[str, Any]) -> Any:
         cls, names = make_subclass(name, bases, members, options, next(iter(self._own_modules)))
         number = self.export(cls)
         self._told.add(number)
         return (number, names)
-
-
-class _Keywords(dict[str, Any]):
-    """The named arguments of a call."""
-
-
-class _Theirs:
-    """An object of the other side of which only the number is known."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-class _Raw:
-    """A node that is encoded already."""
-
-    def __init__(self, node: list[Any]) -> None:
-        self.node = node
-
-
-_SINGLETONS = frozenset(
-    {
-        ("dataclasses", "_FIELD"), ("dataclasses", "_FIELD_CLASSVAR"), ("dataclasses", "_FIELD_INITVAR"),
-        ("dataclasses", "MISSING"), ("dataclasses", "KW_ONLY"), ("inspect", "_empty"), ("inspect", "_void"),
-    }
-)  # fmt: skip

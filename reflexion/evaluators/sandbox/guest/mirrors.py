@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .classes import OPERATORS, TOLD, data_base, is_special, real_class
 from .errors import DecodeError
+from .forwarding import UNSEEN, forwarding, raising
 from .operations import member_parts
 from .shared import kind_of
+from .waiting import carried_out
 
 if TYPE_CHECKING:
     from .link import Link
@@ -26,20 +28,6 @@ __all__ = ["Mirrored", "Mirrors"]
 
 _SECRET = object()
 """Given by who makes a class that stands for one there; any other new class is made there."""
-_UNSEEN = frozenset(
-    {
-        "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "_reflexion_text",
-        "__abstractmethods__", "__isabstractmethod__", "__array_function__", "__array_ufunc__", "__array_priority__",
-    }
-)  # fmt: skip
-"""Attributes that libraries look for to let an object decide for them; no object there is asked for these."""
-_HERE = frozenset(
-    {
-        "args", "__traceback__", "__cause__", "__context__", "__suppress_context__", "__notes__", "_reflexion_text",
-        "reflexion_failure",
-    }
-)  # fmt: skip
-"""Attributes of a raised exception that concern this side alone."""
 
 
 class Mirrored(type):
@@ -48,15 +36,27 @@ class Mirrored(type):
     _reflexion_link: Link
 
     def __new__(
-        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], secret: Any = None, **options: Any
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        /,
+        _reflexion_secret: Any = None,
+        **options: Any,
     ) -> Any:
-        if secret is _SECRET:
+        if _reflexion_secret is _SECRET:
             return type.__new__(mcs, name, bases, namespace)
         link = next(cls._reflexion_link for cls in bases if isinstance(cls, Mirrored))
         return link.mirrors.subclass(name, bases, namespace, options)
 
     def __init__(
-        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], secret: Any = None, **options: Any
+        cls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        /,
+        _reflexion_secret: Any = None,
+        **options: Any,
     ) -> None:
         type.__init__(cls, name, bases, namespace)
 
@@ -67,7 +67,7 @@ class Mirrored(type):
         return made
 
     def __getattr__(cls, name: str) -> Any:
-        if name in _UNSEEN:
+        if name in UNSEEN:
             raise AttributeError(name)
         value = cls._reflexion_link.ask("get", cls, name)
         if callable(value) and not isinstance(value, type):
@@ -75,7 +75,10 @@ class Mirrored(type):
         return value
 
     def __setattr__(cls, name: str, value: Any) -> None:
-        cls._reflexion_link.ask("set", cls, name, value)
+        if isinstance(value, _Attribute | _Operator):  # what `patch.object` took from the class, and puts back
+            cls._reflexion_link.ask("restore", cls, name)
+        else:
+            cls._reflexion_link.ask("set", cls, name, value)
 
     def __delattr__(cls, name: str) -> None:
         cls._reflexion_link.ask("del", cls, name)
@@ -173,81 +176,6 @@ def _bind(self: Any, instance: Any, owner: Any = None) -> Any:
     return self if instance is None else types.MethodType(self, instance)
 
 
-def _forwarding(link: Link) -> dict[str, Any]:
-    """What every stand-in can do, whatever its class there defines."""
-
-    def get(self: Any, name: str) -> Any:
-        if name in _UNSEEN:
-            raise AttributeError(name)
-        return link.mirrors.note_name(link.ask("get", self, name), name)
-
-    def put(self: Any, name: str, value: Any) -> None:
-        link.ask("set", self, name, value)
-
-    def remove(self: Any, name: str) -> None:
-        link.ask("del", self, name)
-
-    def formatted(self: Any, form: str = "") -> str:
-        return link.ask("text", self, "format", form)
-
-    return {
-        "__slots__": (),
-        "_reflexion_link": link,
-        "__getattr__": get,
-        "__setattr__": put,
-        "__delattr__": remove,
-        "__str__": _text(link, "str"),
-        "__repr__": _text(link, "repr"),
-        "__format__": formatted,
-        "__dir__": _asking(link, "dir"),
-        "__copy__": _asking(link, "copy"),
-        "__deepcopy__": _asking(link, "deepcopy"),
-        "__dict__": property(lambda self: link.ask("get", self, "__dict__")),
-        "__doc__": property(lambda self: link.ask("get", self, "__doc__")),
-    }
-
-
-def _text(link: Link, way: str) -> Callable[[Any], str]:
-    def text(self: Any) -> str:
-        return link.ask("text", self, way)
-
-    return text
-
-
-def _asking(link: Link, operation: str) -> Callable[..., Any]:
-    def ask(self: Any, memo: Any = None) -> Any:
-        return link.ask(operation, self)
-
-    return ask
-
-
-def _told(self: Any) -> str:
-    return self._reflexion_text
-
-
-def _raising(link: Link) -> dict[str, Any]:
-    """What every exception can do that stands for one there."""
-
-    def get(self: Any, name: str) -> Any:
-        if name in _UNSEEN or name == "__notes__":
-            raise AttributeError(name)
-        return link.ask("get", self, name)
-
-    def put(self: Any, name: str, value: Any) -> None:
-        if name in _HERE or link.mirrors.number(self) is None:
-            BaseException.__setattr__(self, name, value)
-        else:
-            link.ask("set", self, name, value)
-
-    return {
-        "__slots__": (),
-        "_reflexion_link": link,
-        "__getattr__": get,
-        "__setattr__": put,
-        "__str__": _told,
-    }
-
-
 class Mirrors:
     """All stand-ins on one side, each once as long as it is in use."""
 
@@ -261,10 +189,10 @@ class Mirrors:
         self._made: set[int] = set()
         self._makers: set[int] = set()
         self._names: dict[int, str] = {}
-        plain = {**_forwarding(link), "__slots__": ("__weakref__",)}
-        self._plain: Any = Mirrored("object", (), plain, secret=_SECRET)
-        self._data: Any = Mirrored("object", (), _forwarding(link), secret=_SECRET)
-        self._raising: Any = Mirrored("Exception", (), _raising(link), secret=_SECRET)
+        plain = {**forwarding(link), "__slots__": ("__weakref__",)}
+        self._plain: Any = Mirrored("object", (), plain, _reflexion_secret=_SECRET)
+        self._data: Any = Mirrored("object", (), forwarding(link), _reflexion_secret=_SECRET)
+        self._raising: Any = Mirrored("Exception", (), raising(link), _reflexion_secret=_SECRET)
 
     def number(self, value: Any) -> int | None:
         """The number under which the other side knows what a value stands for; None: it stands for nothing."""
@@ -339,7 +267,7 @@ class Mirrors:
             self._released.append(number)
 
     def cls(self, described: Any) -> Any:
-        """The class that stands for one that is described, or known by its number.
+        """The class that stands for the one of a number, or the one of the library that is named.
 
         Raises:
             DecodeError: it is neither.
@@ -352,9 +280,12 @@ class Mirrors:
         if described[0] == "x":
             found = real_class(described[1], described[2])
             return object if found is None else found
+        raise DecodeError("no class")
+
+    def learn(self, described: list[Any]) -> None:
+        """Make what stands for a class of the other side, as `describe_class` describes it."""
         if described[0] not in self._classes:
             self._build(described)
-        return self._classes[described[0]]
 
     def _build(self, described: list[Any]) -> None:
         number, name, qualname, module, bases, names = described
@@ -408,9 +339,9 @@ class Mirrors:
         else:
             bases = ours or [self._plain]
         try:
-            return Mirrored(name, tuple(bases), namespace, secret=_SECRET)
+            return Mirrored(name, tuple(bases), namespace, _reflexion_secret=_SECRET)
         except TypeError:  # two bases that cannot stand beside each other here
-            return Mirrored(name, tuple(bases[:2]), namespace, secret=_SECRET)
+            return Mirrored(name, tuple(bases[:2]), namespace, _reflexion_secret=_SECRET)
 
     def instance(self, number: int, described: Any) -> Any:
         """What stands for an object of a class."""
@@ -429,6 +360,8 @@ class Mirrors:
             return found
         cls = self.cls(described)
         base = type(value)
+        if not issubclass(cls, base):
+            return value  # a class of a module that is not known here
         made = cast("Any", base).__new__(cls, value)
         return self._keep(number, made)
 
@@ -478,7 +411,7 @@ class Mirrors:
                 local[key] = _Attribute(key)
         if cell is not None:
             local["__classcell__"] = cell
-        made = Mirrored(name, bases, local, secret=_SECRET)
+        made = Mirrored(name, bases, local, _reflexion_secret=_SECRET)
         self._classes[number] = made
         self._numbers[id(made)] = number
         self._kept[number] = made
@@ -487,5 +420,4 @@ class Mirrors:
 
 def _awaited(self: Any) -> Generator[Any, Any, Any]:
     """Waiting for an object there: it is carried to its end there."""
-    return type(self)._reflexion_link.finish(self)
-    yield  # pragma: no cover
+    return (yield from carried_out(type(self)._reflexion_link, self).__await__())

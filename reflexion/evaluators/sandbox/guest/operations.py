@@ -34,13 +34,21 @@ def _get_from(owner: Any, thing: Any, name: str) -> Any:
     inside = getattr(thing, "__dict__", None)
     if inside is not None and name in inside:
         return inside[name]
-    return raw.__get__(thing, type(thing)) if hasattr(kind, "__get__") else raw
+    return _bound_to(thing, raw)
+
+
+def _bound_to(thing: Any, raw: Any) -> Any:
+    """What a class holds under a name, as Python hands it out of an object; a mock binds to nothing."""
+    return raw.__get__(thing, type(thing)) if hasattr(cast("Any", type(raw)), "__get__") else raw
 
 
 def _operate(owner: Any, name: str, thing: Any, *args: Any) -> Any:
     if name not in OPERATORS:
         raise Refused(f"no operator {name!r}")
-    return getattr(owner, name)(thing, *args)
+    raw = vars(owner).get(name)
+    if raw is None:
+        return getattr(owner, name)(thing, *args)
+    return _bound_to(thing, raw)(*args)
 
 
 def _iterate(thing: Any) -> Iterator[Any]:

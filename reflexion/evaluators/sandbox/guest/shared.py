@@ -155,7 +155,7 @@ class SharedContainers:
         self._keys: dict[int, int] = {}
         self._named: set[int] = set()
         self._queue: list[int] = []
-        self._gone: list[int] = []
+        self._gone: dict[int, Shared] = {}
 
     def key_of(self, value: Any) -> int | None:
         """The key of a container, if it has one."""
@@ -167,11 +167,19 @@ class SharedContainers:
         Raises:
             DecodeError: there is none.
         """
-        found = self._by_key.get(key)
+        found = self._found(key)
         if found is None:
             raise DecodeError(f"no container {key}")
         self._named.add(key)
         return found.value
+
+    def _found(self, key: int) -> Shared | None:
+        """A container; one that was let go of is taken back, since the other side has not heard of that yet."""
+        gone = self._gone.pop(key, None)
+        if gone is not None:
+            self._by_key[key] = gone
+            self._keys.setdefault(id(gone.value), key)
+        return self._by_key.get(key)
 
     def name(self, value: Any, kind: str, encode: Callable[[Any], Any]) -> int:
         """The key of a container that a message names; its contents go along if they are news."""
@@ -232,7 +240,7 @@ class SharedContainers:
         filled: list[tuple[Shared, list[Any]]] = []
         for node in cast("list[list[Any]]", nodes):
             key, kind, described, *parts = node
-            shared = self._by_key.get(key)
+            shared = self._found(key)
             if shared is None:
                 if kind == "s" and not described:
                     items = [item if item.__class__ in _ITSELF else decode(item) for item in parts]
@@ -267,8 +275,9 @@ class SharedContainers:
         self._named.clear()
 
     def _forget(self, key: int) -> None:
+        shared = self._by_key[key]
         self.drop([key])
-        self._gone.append(key)
+        self._gone[key] = shared
 
     def drop(self, keys: Iterable[int]) -> None:
         """Keep these in step no longer."""
@@ -279,5 +288,5 @@ class SharedContainers:
 
     def take_gone(self) -> list[int]:
         """Keys let go of since last asked; the other side drops them too."""
-        gone, self._gone = self._gone, []
+        gone, self._gone = list(self._gone), {}
         return gone

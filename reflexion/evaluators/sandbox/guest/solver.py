@@ -7,11 +7,11 @@ it can do is to answer.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib
 import io
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from .channel import Channel, MessageTooLargeError
@@ -59,8 +59,9 @@ class _SolverLink(Link):
         self._namespace = namespace
         self._watched: dict[str, Any] = {}
         self._surroundings = _Surroundings(self)
-        self._loop: Any = None
+        self._replaced: dict[tuple[int, str], Any] = {}
         self.operations |= {"names": self._names, "program": self._program, "module": self._module}
+        self.operations |= {"set": self._set, "restore": self._restore}
 
     def serve(self, request: dict[str, Any]) -> None:
         try:
@@ -85,6 +86,17 @@ class _SolverLink(Link):
     def describe_failure(self, exc: BaseException) -> Any:
         return describe_failure(exc, "solution", self._code)
 
+    def _set(self, thing: Any, name: str, value: Any) -> None:
+        if isinstance(thing, type):
+            self._replaced.setdefault((id(thing), name), vars(thing).get(name, _MISSING))
+        setattr(thing, name, value)
+
+    def _restore(self, thing: type, name: str) -> None:
+        """Undo what tests replaced of a class; they never held what was there themselves."""
+        original = self._replaced.get((id(thing), name), _MISSING)
+        if original is not _MISSING:
+            setattr(thing, name, original)
+
     def _names(self, names: list[str], flags: dict[str, Any]) -> dict[str, Any]:
         self._surroundings.prepare(flags)
         found = {name: self._namespace[name] for name in names if name in self._namespace}
@@ -98,27 +110,8 @@ class _SolverLink(Link):
         """Run the whole program with an input; what it wrote to its output."""
         return _run_program(self._compiled, given)
 
-    def do_finish(self, awaitable: Any) -> Any:
-        import asyncio
-
-        async def wait() -> Any:
-            return await awaitable
-
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-        if not self._loop.is_running():
-            return self._loop.run_until_complete(wait())
-        return _in_a_thread(lambda: asyncio.run(wait()))
-
 
 _MISSING = object()
-
-
-def _in_a_thread(work: Callable[[], Any]) -> Any:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result()
 
 
 def _run_program(compiled: Any, given: str) -> str:
@@ -229,6 +222,9 @@ class _Surroundings:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        if message.get("folder"):
+            with contextlib.suppress(OSError):
+                os.chdir(message["folder"])
         for module_name, name, node in message.get("patch", ()):
             module = importlib.import_module(module_name)
             key = (module_name, name)

@@ -18,17 +18,25 @@ __all__ = ["Surroundings"]
 _MISSING = object()
 
 
+def _folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - no pathlib in here
+    except OSError:  # it was removed
+        return None
+
+
 class Surroundings:
     """The tests' side.
 
     Args:
-        flags: what the tests use of it, by their text: `output`, `input`, `environ`, `random`, `warnings`, `logging`,
-            and `patches`, the modules in which they replace something.
+        flags: what the tests use of it, by their text: `output`, `input`, `environ`, `folder`, `random`, `warnings`,
+            `logging`, and `patches`, the modules in which they replace something.
     """
 
     def __init__(self, flags: dict[str, Any]) -> None:
         self._flags = flags
         self._environ = dict(os.environ) if flags.get("environ") else {}
+        self._folder = _folder() if flags.get("folder") else None
         self._input = builtins.input
         self._stdin = sys.stdin
         self._random: Any = None
@@ -66,6 +74,8 @@ class Surroundings:
                 changed = [[k, v] for k, v in now.items() if self._environ.get(k) != v]
                 message["environ"] = changed + [[k, None] for k in self._environ if k not in now]
                 self._environ = now
+        if flags.get("folder") and (folder := _folder()) != self._folder:
+            message["folder"] = self._folder = folder
         if flags.get("random"):
             import random
 
