@@ -147,7 +147,10 @@ def _labelled(text: str, options: Options) -> str | None:
         return text.upper() if len(text) == 1 and text.isascii() and text.isalpha() else None
     if text in options:
         return text
-    return next((label for label in options if label.lower() == text.lower()), None) if len(text) == 1 else None
+    if len(text) != 1:
+        return None
+    upper, lower = text.upper(), text.lower()
+    return upper if upper in options else lower if lower in options else None
 
 
 def _by_text(text: str, options: Options) -> str | None:
