@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 
 from reflexion.evaluators.reading.latex import plain
 from reflexion.evaluators.reading.wording import bare, clean
@@ -78,7 +79,7 @@ _MOST_UNIT_WORDS = 3
 _LONGEST_NUMBER = 1_000
 """Digits of the longest number that is read."""
 _LAST = 20_000
-"""Characters from the end within which the last number is looked for."""
+"""Characters from the end within which numbers are looked for."""
 _WINDOW = 1_500
 _GAP = re.compile(r"\s(?!\d)|\n")
 _ANY_DIGIT = re.compile(r"[0-9]")
@@ -151,7 +152,7 @@ def _in_word(text: str, match: re.Match[str]) -> bool:
 
 def _is_negative(text: str, match: re.Match[str]) -> bool:
     sign = match["sign"] or ""
-    before = text[: match.start()][-40:].rstrip(" ")
+    before = text[max(0, match.start() - 40) : match.start()].rstrip(" ")
     if sign[:1].isalpha():
         return not before[-1:].isdigit()  # after a number it subtracts
     if sign != "- ":
@@ -165,14 +166,16 @@ def _value(match: re.Match[str]) -> Fraction:
         top, _, bottom = match["part"].partition("/")
         value = Fraction(int(match["mixed"])) + Fraction(int(top), int(bottom))
     else:
-        value = Fraction(_digits(match))
+        digits = _digits(match)
+        value = Fraction(int(digits) if digits.isdecimal() else digits)
     if match["exponent"]:
         digits = re.search(r"[-+]?\d+\D?\Z", match["exponent"])
         value *= _power(Fraction(10), int((digits[0] if digits else "0").rstrip(")}")))
     if match["power"]:
         value = _power(value, int(match["power"]))
     if match["under"]:
-        value /= Fraction(match["under"])
+        under = match["under"]
+        value /= Fraction(int(under) if under.isdecimal() else under)
     if match["percent"]:
         value /= 100
     if match["times"]:
@@ -215,9 +218,11 @@ def first_number(text: str) -> Quantity | None:
             found, end = number, match.end()
             continue
         gap = cleaned[end : match.start()] + (match["sign"] or "")
+        if len(gap) > _LONGEST_GAP:
+            break
         if _OR.fullmatch(gap) or (_AND.fullmatch(gap) and _CLOSE.fullmatch(cleaned, match.end())):
             return None  # two answers are none
-        if len(gap) > _LONGEST_GAP or _OPERATOR.fullmatch(gap) is None:
+        if _OPERATOR.fullmatch(gap) is None:
             break
         end = match.end()
         resulted = "=" in gap or "\u2248" in gap
@@ -250,9 +255,9 @@ def _last_digit(text: str, end: int) -> int:
 
 
 def all_numbers(text: str, most: int = 5_000) -> list[Quantity]:
-    """The numbers of a text, `most` of them."""
+    """The numbers of a text, `most` of them, and of a long one those in its last 20,000 characters."""
     found: list[Quantity] = []
-    for match in _NUMBER.finditer(_cleaned(text)):
+    for match in islice(_NUMBER.finditer(_cleaned(text)[-_LAST:]), 2 * most):
         number = _quantity(match)
         if number is not None:
             found.append(number)
