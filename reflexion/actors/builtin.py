@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from reflexion.actors.tools import Tool, as_tools, tool
+from reflexion.evaluators.reading.wording import crowded
 from reflexion.types import Document, Problem
 
 __all__ = ["BUILTIN", "default_tools"]
@@ -106,6 +107,8 @@ _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 def calculate(expression: str) -> str:
     """Work out an arithmetic expression, such as (3 + 4) * 2.5 or 2 ** 10."""
     text = _GROUPED.sub("", expression.strip().rstrip("=").translate(_WRITTEN))
+    if crowded(text):
+        raise ValueError("this is not an arithmetic expression")
     try:
         value = _value(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, RecursionError, MemoryError):

@@ -16,6 +16,8 @@ import json
 import re
 from typing import Any, NamedTuple, cast
 
+from reflexion.evaluators.reading.wording import crowded
+
 __all__ = ["Action", "Reply", "read_reply", "tagged_calls"]
 
 _MARK = re.compile(
@@ -160,7 +162,7 @@ def _inner(inner: str, *, keywords: bool) -> Any:
             return _decoder.decode(inner)
         except ValueError:
             return inner
-    if keywords or re.match(r"[\w]+\s*=", inner):
+    if not crowded(inner) and (keywords or re.match(r"[\w]+\s*=", inner)):
         try:
             call = cast("ast.Call", ast.parse(f"f({inner})", mode="eval").body)
             if call.keywords and not call.args:

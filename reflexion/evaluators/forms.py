@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["JsonSchema", "Regex"]
 
 _SECONDS = 0.02
-"""Processor time that one search of a pattern may take: it runs where all other work waits."""
+"""Processor time that the search for all patterns may take: it runs where all other work waits."""
 _MOST_MATCHES = 1_000
 
 
@@ -52,7 +53,8 @@ class Regex(BaseEvaluator):
         """Judge by search."""
         statement = stated_answer(trial.answer)
         try:
-            if any(_matches(_compiled(p), trial.answer, statement) for p in accepted_answers(problem)):
+            clock = _Clock()
+            if any(_matches(_compiled(p), trial.answer, statement, clock) for p in accepted_answers(problem)):
                 return self.passed()
         except TimeoutError:
             return self.failed(
@@ -76,14 +78,28 @@ def _matches_anything(pattern: regex.Pattern[str]) -> bool:
         return False
 
 
-def _matches(pattern: regex.Pattern[str], reply: str, statement: Statement) -> bool:
+class _Clock:
+    """The processor time that is left."""
+
+    def __init__(self) -> None:
+        self._end = time.process_time() + _SECONDS
+
+    def left(self) -> float:
+        """Seconds; `TimeoutError` where there are none."""
+        seconds = self._end - time.process_time()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
+
+
+def _matches(pattern: regex.Pattern[str], reply: str, statement: Statement, clock: _Clock) -> bool:
     for text in dict.fromkeys((statement.text, statement.line)):
-        if pattern.search(text, timeout=_SECONDS):
+        if pattern.search(text, timeout=clock.left()):
             return True
     if not statement.marked:
-        return pattern.search(reply, timeout=_SECONDS) is not None
+        return pattern.search(reply, timeout=clock.left()) is not None
     start, end = statement.start, statement.start + max(1, len(statement.text))
-    for number, match in enumerate(pattern.finditer(reply, timeout=_SECONDS)):
+    for number, match in enumerate(pattern.finditer(reply, timeout=clock.left())):
         if match.start() < end and match.end() > start:
             return True
         if match.start() >= end or number >= _MOST_MATCHES:

@@ -7,11 +7,11 @@ from collections import Counter
 from typing import Any
 
 from reflexion.evaluators.common import BaseEvaluator, accepted_answers, needs_answer, quoted, references
-from reflexion.evaluators.reading.answers import stated_answer
+from reflexion.evaluators.reading.answers import Statement, stated_answer
 from reflexion.evaluators.reading.matching import first_sentence, number_meant, number_stated, same_answer
 from reflexion.evaluators.reading.options import chosen_option, option_of, read_options
 from reflexion.evaluators.reading.quantities import Quantity, all_numbers, equal, whole_number
-from reflexion.evaluators.reading.wording import clean, folded, is_unspaced, normalize_answer, tokens
+from reflexion.evaluators.reading.wording import clean, folded, is_unspaced, normalize_answer
 from reflexion.thought import split_thought
 from reflexion.types import Evaluation, Problem, Trial
 
@@ -67,10 +67,11 @@ class NormalizedMatch(BaseEvaluator):
 
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
         """Judge by comparison."""
-        readings = {_normal(t) for t in _readings(trial.answer)}
+        statement = stated_answer(trial.answer)
+        readings = {_normal(t) for t in dict.fromkeys((trial.answer, *_readings(statement)))}
         if any(_normal(r) in readings for r in accepted_answers(problem)):
             return self.passed()
-        return self.wrong(problem, f"The answer {quoted(stated_answer(trial.answer).text)} is wrong.")
+        return self.wrong(problem, f"The answer {quoted(statement.text)} is wrong.")
 
 
 def _normal(text: str) -> str:
@@ -78,23 +79,26 @@ def _normal(text: str) -> str:
     return normalize_answer(text) or text.strip()
 
 
-def _readings(reply: str) -> list[str]:
+def _readings(statement: Statement) -> tuple[str, ...]:
     """A reply's answer as the scorers of question answering take it: whole, or without what explains it."""
-    statement = stated_answer(reply)
-    return [reply, statement.text, *([first_sentence(statement.text)] if statement.marked else [])]
+    return (statement.text, *((first_sentence(statement.text),) if statement.marked else ()))
 
 
 def token_f1(answer: str, reference: str) -> float:
     """F1 of the tokens two texts share after normalisation, 0 to 1; yes, no and noanswer match whole only."""
-    left, right = normalize_answer(answer), normalize_answer(reference)
+    normal = normalize_answer(answer)
+    return _f1(normal, Counter(normal.split()), normalize_answer(reference))
+
+
+def _f1(left: str, counted: Counter[str], right: str) -> float:
     special = {"yes", "no", "noanswer"}
     if left != right and (left in special or right in special):
         return 0.0
-    a, b = tokens(answer), tokens(reference)
-    common = sum((Counter(a) & Counter(b)).values())
+    wanted = Counter(right.split())
+    common = sum(min(number, counted[token]) for token, number in wanted.items())
     if not common:
         return float(left == right)
-    return 2 * common / (len(a) + len(b))
+    return 2 * common / (counted.total() + wanted.total())
 
 
 class TokenF1(BaseEvaluator):
@@ -112,8 +116,10 @@ class TokenF1(BaseEvaluator):
     async def judge(self, problem: Problem, trial: Trial) -> Evaluation:
         """Judge by the F1 of what the reply states with the accepted answer next to it."""
         statement = stated_answer(trial.answer)
-        readings = [statement.text, *([first_sentence(statement.text)] if statement.marked else [])]
-        score = max(token_f1(reading, r) for r in accepted_answers(problem) for reading in readings)
+        readings = {normalize_answer(t) for t in dict.fromkeys(_readings(statement))}
+        normal = [(reading, Counter(reading.split())) for reading in readings]
+        wanted = [normalize_answer(r) for r in accepted_answers(problem)]
+        score = max(_f1(reading, counted, r) for r in wanted for reading, counted in normal)
         if score >= self._threshold:
             return self.passed(score)
         closeness = "has nothing in common with" if score == 0 else f"overlaps by F1 {score:.2f} with"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -13,9 +12,9 @@ from reflexion.evaluators.code import extract_code, extract_solution, fenced_blo
 from reflexion.evaluators.code.heads import read_head
 from reflexion.evaluators.generated import asserts_of
 from reflexion.thought import split_thought
+from tests.support.timing import MOST_SECONDS, idle_seconds
 
 LENGTH = 100_000
-SECONDS = 0.05
 PROMPT = 'import math\n\n\ndef add(a: int, b: int) -> int:\n    """Add."""\n'
 CODE = "def add(a, b):\n    return a + b\n"
 PARTS = [
@@ -110,8 +109,9 @@ PARTS = [
         "print(add)\n",
         "assert add",
     ),
+    *("a\u0301\u0323", "\u0301\u0323", "\uff9e\u0301", "\ufdfa", "\u00bd", "\ud800"),
 ]
-FLOODS = {part: part * (LENGTH // len(part)) for part in PARTS}
+FLOODS = {part: part * (LENGTH // len(part.encode(errors="surrogatepass"))) for part in PARTS}
 NESTED = {
     "brackets": "add = " + "(" * 1000 + ")" * 1000,
     "json": '{"code":' * 1000 + "1" + "}" * 1000,
@@ -136,24 +136,12 @@ READERS: dict[str, Callable[[str], object]] = {
 }
 
 
-def seconds(reader: Callable[[str], object], text: str) -> float:
-    """The processor time of the quickest of up to four runs: others use the machine too."""
-    best = SECONDS
-    for _ in range(4):
-        started = time.process_time()
-        reader(text)
-        best = time.process_time() - started
-        if best < SECONDS:
-            break
-    return best
-
-
 @pytest.mark.parametrize("reader", READERS)
 def test_floods_of_anything_are_read_quickly(reader: str) -> None:
     slow = {}
     for name, flood in {**FLOODS, **NESTED}.items():
-        for text in (flood, CODE + flood, f"```python\n{CODE}{flood}\n```"):
-            if (took := seconds(READERS[reader], text)) >= SECONDS:
+        for text in (flood, f"a{flood}", CODE + flood, f"```python\n{CODE}{flood}\n```"):
+            if (took := idle_seconds(lambda t=text: READERS[reader](t))) > MOST_SECONDS:
                 slow[name] = took
     assert slow == {}
 

@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
+from reflexion.evaluators.reading.wording import crowded
+
 __all__ = [
     "BUILTINS",
     "Reader",
@@ -121,6 +123,8 @@ class Reader:
 
     def _afford(self, code: str, share: float) -> bool:
         if len(code) * _PRICE * share > self._left:
+            return False
+        if crowded(code):
             return False
         cost = share * (_PRICE * len(code) + sum(price * code.count(char) for char, price in _PRICES.items()))
         if cost > self._left:

@@ -173,13 +173,15 @@ def _phrase(reply: str, start: int, end: int) -> tuple[int, int] | None:
     lowered = _lowered(reply)
     best: tuple[int, int] | None = None
     last = start - 1
+    left = _MOST_MARKS
     for words, weak in ((_WORDS, False), (_RESULTS, True)):
         for word in words:
             position = end
-            for _ in range(_MOST_MARKS):
+            for _ in range(min(left, _MOST_OF_ONE)):
                 position = lowered.rfind(word, max(start, last + 1), position)
                 if position < 0:
                     break
+                left -= 1
                 span = _behind(reply, lowered, position, position + len(word), end, weak=weak)
                 if span is not None:
                     best, last = span, position
@@ -192,8 +194,10 @@ def _phrase(reply: str, start: int, end: int) -> tuple[int, int] | None:
     return best
 
 
-_MOST_MARKS = 500
-"""Places of one word that are looked at, from the end."""
+_MOST_OF_ONE, _MOST_MARKS = 500, 3_000
+"""Places of one word, and of all, that are looked at, from the end."""
+_BEFORE, _SENTENCE = 80, 300
+"""Characters before a mark that may lead to it, and behind it in which a sentence that says no may end."""
 
 
 def _phrase_in_line(best: tuple[int, int] | None, line: tuple[int, int]) -> bool:
@@ -204,29 +208,31 @@ def _behind(reply: str, lowered: str, position: int, behind: int, end: int, *, w
     """The span of the answer a word announces; None where it does not announce any."""
     if not _is_word(reply, lowered, position, behind, end):
         return None
-    first = reply.rfind("\n", 0, position) + 1
-    leads = _HEADING.fullmatch(reply, max(first, position - 80), position) is not None
+    first = max(0, position - _BEFORE)
+    first = max(first, reply.rfind("\n", first, position) + 1)
     separator = (_RESULT if weak else _SEPARATOR).match(reply, behind, end)
-    if weak:
-        span = _of_line(reply, separator.end(), end) if separator is not None and leads else (end, end)
-        return span if _NOTHING.fullmatch(reply, *span) is None else None
-    if separator is None:
-        span = _of_line(reply, behind, end)
-        return _next_line(reply, span[1], end) if leads and _NOTHING.fullmatch(reply, *span) is not None else None
+    if weak or separator is None:
+        if _HEADING.fullmatch(reply, first, position) is None:
+            return None
+        span = _of_line(reply, behind if separator is None else separator.end(), end)
+        empty = _NOTHING.fullmatch(reply, *span) is not None
+        if weak:
+            return span if separator is not None and not empty else None
+        return _next_line(reply, span[1], end) if empty else None
     span = _of_line(reply, separator.end(), end)
     if _denies(reply, separator, span, end):
         return None
     open_ended = reply[span[0] : span[1]].rstrip(" *_").endswith((":", "\uff1a"))
-    if open_ended or _NOTHING.fullmatch(reply, *span) is not None:
-        return _next_line(reply, span[1], end) or span
-    return span
+    below = _next_line(reply, span[1], end) if open_ended or _NOTHING.fullmatch(reply, *span) is not None else None
+    return below or span
 
 
 def _denies(reply: str, separator: re.Match[str], span: tuple[int, int], end: int) -> bool:
     """Whether a sentence says what the answer is not, and more follows: `The answer is not Rome.`"""
     if _NOT.match(reply, span[0], end) is None or separator[0].rstrip().endswith((":", "=", "\uff1a")):
         return False
-    return _SENTENCE_END.search(reply, *span) is not None or _NOTHING.fullmatch(reply, span[1], end) is None
+    sentence = span[0], min(span[1], span[0] + _SENTENCE)
+    return _SENTENCE_END.search(reply, *sentence) is not None or _NOTHING.fullmatch(reply, span[1], end) is None
 
 
 def _is_word(reply: str, lowered: str, position: int, behind: int, end: int) -> bool:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, NoReturn, cast
 
 from pydantic import JsonValue
@@ -18,12 +18,13 @@ _DEEPEST = 200
 _LEVELS = 3
 """How many brackets around JSON may be none of its own, as in `{see {"a": 1}}`."""
 _MOST_FAILURES = 200
-"""Pairs of brackets without JSON between them that are tried."""
+"""Pairs of brackets, or of fences, without JSON between them that are tried."""
 _LONGEST = 30_000
 """Characters in which JSON among other text is looked for; in longer replies it must stand alone or in a fence."""
 _OPENING = re.compile(r"[{\[]")
 _SIGN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}\[\]]')
-_NO_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[^{}\[\]"]+|"')
+# A string that nothing ends goes on to the end: looked for anew at each quotation mark in it, that is quadratic.
+_NO_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^{}\[\]"]+', re.DOTALL)
 _STEPS = {"{": 1, "[": 1, "}": -1, "]": -1}
 _FENCE = re.compile(r"[ \t]*(?:```|~~~)")
 
@@ -36,7 +37,9 @@ def load_json(text: str) -> JsonValue:
     """
     if _depth(text) > _DEEPEST:
         raise ValueError(f"its brackets are more than {_DEEPEST} deep")
-    value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    if text.startswith("\ufeff"):
+        raise ValueError("it begins with a byte order mark")
+    value = _DECODER.decode(text)
     try:
         text.encode()
     except UnicodeEncodeError as exc:
@@ -62,6 +65,9 @@ def _finite(text: str) -> float:
     return value
 
 
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+
+
 def extract_json(reply: str) -> Any:
     """The JSON value of a reply: the whole, that of its last fenced block, or its last object or array.
 
@@ -69,7 +75,7 @@ def extract_json(reply: str) -> Any:
         ValueError: there is none.
     """
     problem = "the reply holds no JSON value"
-    for text in (reply, *_blocks(reply)):
+    for text in (reply, *islice(_blocks(reply), _MOST_FAILURES)):
         if text.strip():
             try:
                 return load_json(text)
@@ -118,7 +124,7 @@ def _blocks(reply: str) -> Iterator[str]:
                 blocks.append([])
         elif inside:
             blocks[-1].append(line)
-    yield from ("\n".join(lines) for lines in reversed(blocks))
+    yield from ("\n".join(lines) for lines in reversed(blocks) if lines)
 
 
 def _values(reply: str, *, last: bool = False) -> Iterator[Any]:

@@ -27,7 +27,9 @@ _FUNCTIONS = frozenset((
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp",
     "max", "min", "gcd",
 ))  # fmt: skip
+_SIMPLE = {**_SIGNS, **dict.fromkeys(_WRAPPERS, "")}
 _NAME = re.compile(r"\\([a-zA-Z]+)\*?|\\(.)", re.DOTALL)
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _DEGREES = re.compile(r"\^\s*(?:\{\s*(?:\\circ|\\degree)\s*\}|\\circ\b|\\degree\b)")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\!|,\\!|\{\\,\})[ ]?(?=\d{3}(?!\d))")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-zA-Z*]{1,20}\}(?:\{[lcr| ]{0,20}\})?")
@@ -67,64 +69,79 @@ def plain(text: str) -> str:
     text = _ENVIRONMENT.sub(" ", text)
     text = _DELIMITERS.sub("", text)
     text = _SPACING.sub(" ", text)
-    text = _written(text, 0) if "\\" in text and len(text) <= _LONGEST else _NAME.sub(_simple, text)
+    text = _written(text) if "\\" in text and len(text) <= _LONGEST else _NAME.sub(_simple, text)
     return text.replace(money, "$").strip()
 
 
 def _simple(match: re.Match[str]) -> str:
     name = match[1] or match[2]
-    return "" if name in _WRAPPERS else _SIGNS.get(name, name)
+    return _SIMPLE.get(name, name)
 
 
-def _written(text: str, depth: int) -> str:
+def _written(text: str) -> str:
     r"""Commands written out; `\{` and `\}` are brackets that stay."""
-    out: list[str] = []
-    position = 0
-    while (match := _NAME.search(text, position)) is not None:
-        out.append(text[position : match.start()])
-        position = match.end()
-        name = match[1] or match[2]
-        if name in ("{", "}", "|", "\\"):
-            out.append(";" if name == "\\" else name)
-            continue
-        name = _SIGNS.get(name, name)
-        if depth < _DEPTH and name in ("frac", "dfrac", "tfrac", "cfrac"):
-            top, position = _argument(text, position)
-            bottom, position = _argument(text, position)
-            before = "".join(out).rstrip()
-            # 2\frac{1}{2} is a mixed number.
-            out.append(" " if before[-1:].isdigit() else "")
-            top, bottom = _written(top, depth + 1).strip(), _written(bottom, depth + 1)
-            out.append(f"{top if _SIGNED.fullmatch(top) else _grouped(top)}/{_grouped(bottom)}")
-        elif depth < _DEPTH and name == "sqrt":
-            root = ""
-            if text[position : position + 1] == "[" and (end := text.find("]", position)) > 0:
-                root, position = text[position + 1 : end], end + 1
-            inner, position = _argument(text, position)
-            out.append(f"root({root},{_written(inner, depth + 1)})" if root else f"sqrt({_written(inner, depth + 1)})")
-        elif depth < _DEPTH and name in _WRAPPERS:
-            if text[position : position + 1] == "{":
-                inner, position = _argument(text, position)
-                inner = _written(inner, depth + 1)
-                out.append(f" {inner}" if out and out[-1][-1:].isalnum() else inner)
-        elif name in _FUNCTIONS:
-            out.append(f" {name} ")
-        else:
-            out.append(name)
-    out.append(text[position:])
-    return "".join(out)
+    return _Writer(text).written(0, len(text), 0)
 
 
-def _argument(text: str, position: int) -> tuple[str, int]:
-    """A command's argument, in braces or a single sign, and where it ends."""
-    while text[position : position + 1] == " ":
-        position += 1
-    if text[position : position + 1] != "{":
-        command = _NAME.match(text, position)
-        end = command.end() if command is not None else position + 1
-        return text[position:end], end
-    end = balanced(text, position)
-    return (text[position + 1 :], len(text)) if end is None else (text[position + 1 : end], end + 1)
+class _Writer:
+    """Writes out commands, and those in their arguments; where braces close is found once for all of them."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._closing: dict[int, int] = {}
+        opened: list[int] = []
+        for brace in _BRACE.finditer(text):
+            if brace[0] == "{":
+                opened.append(brace.start())
+            elif brace[0] == "}" and opened:
+                self._closing[opened.pop()] = brace.start()
+
+    def written(self, position: int, end: int, depth: int) -> str:
+        """What stands between two places."""
+        out: list[str] = []
+        while (match := _NAME.search(self._text, position, end)) is not None:
+            out.append(self._text[position : match.start()])
+            position = match.end()
+            name = match[1] or match[2]
+            if name in ("{", "}", "|", "\\"):
+                out.append(";" if name == "\\" else name)
+                continue
+            name = _SIGNS.get(name, name)
+            if depth < _DEPTH and name in ("frac", "dfrac", "tfrac", "cfrac"):
+                top, position = self._argument(position, end, depth)
+                bottom, position = self._argument(position, end, depth)
+                before = next((part for part in map(str.rstrip, reversed(out)) if part), "")
+                # 2\frac{1}{2} is a mixed number.
+                out.append(" " if before[-1:].isdigit() else "")
+                top = top.strip()
+                out.append(f"{top if _SIGNED.fullmatch(top) else _grouped(top)}/{_grouped(bottom)}")
+            elif depth < _DEPTH and name == "sqrt":
+                root = ""
+                if self._text.startswith("[", position, end) and (stop := self._text.find("]", position, end)) > 0:
+                    root, position = self._text[position + 1 : stop], stop + 1
+                inner, position = self._argument(position, end, depth)
+                out.append(f"root({root},{inner})" if root else f"sqrt({inner})")
+            elif depth < _DEPTH and name in _WRAPPERS:
+                if self._text.startswith("{", position, end):
+                    inner, position = self._argument(position, end, depth)
+                    out.append(f" {inner}" if out and out[-1][-1:].isalnum() else inner)
+            elif name in _FUNCTIONS:
+                out.append(f" {name} ")
+            else:
+                out.append(name)
+        out.append(self._text[position:end])
+        return "".join(out)
+
+    def _argument(self, position: int, end: int, depth: int) -> tuple[str, int]:
+        """A command's argument written out, in braces or a single sign, and where it ends."""
+        while self._text.startswith(" ", position, end):
+            position += 1
+        if not self._text.startswith("{", position, end):
+            command = _NAME.match(self._text, position, end)
+            stop = command.end() if command is not None else min(position + 1, end)
+            return self.written(position, stop, depth + 1), stop
+        stop = self._closing.get(position, end)
+        return self.written(position + 1, min(stop, end), depth + 1), min(stop + 1, end)
 
 
 def _grouped(text: str) -> str:

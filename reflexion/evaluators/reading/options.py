@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from string import ascii_letters
+from typing import TypeVar
 
 from reflexion.evaluators.reading.answers import Statement, stated_answer
 from reflexion.evaluators.reading.latex import plain
@@ -16,6 +18,7 @@ from reflexion.evaluators.reading.wording import bare, clean, folded
 
 __all__ = ["chosen_option", "option_of", "read_options"]
 
+T = TypeVar("T")
 Options = Mapping[str, str]
 """Labels, each with its folded text, in order."""
 
@@ -26,9 +29,14 @@ _LINE = re.compile(
 )
 _INLINE = re.compile(rf"(?<![\w'])(?:[(\[]{_LABEL}[)\]]|(?P<bare>[A-Za-z]|\d{{1,2}})[).:])[ \t]*(?=\S)")
 _BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
+_FOLLOWING = {
+    **{str(number): str(number + 1) for number in range(100)},
+    **{letter: chr(ord(letter) + 1) for letter in ascii_letters},
+}
 _FEWEST = 2
 _LONGEST_PROMPT, _LONGEST_REPLY = 50_000, 4_000
-_JOINS = re.compile(r"[\s,;/|]*(?:\band\b|\bor\b|&)?[\s,;/|]*\Z", re.IGNORECASE)
+_APART = " \t\r\u00a0,;/|"
+_JOINS = re.compile(r"(?:\band|\bor|&)\Z", re.IGNORECASE)
 
 _NEGATIVE = re.compile(
     r"\b(?:wrong|incorrect|false|not|cannot|never|neither|nor|eliminat\w*|rul\w+ out|exclud\w*|reject\w*|unlikely"
@@ -42,7 +50,7 @@ _POSITIVE = re.compile(
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
-    r"[.;!?]+(?=\s|\Z)|\n+|,\s+(?:but|while|whereas|and|so)\b|,\s+(?=[(\[]?[A-Z0-9](?:[)\].:,]|\s|\Z))|\((?![A-Za-z0-9]{1,2}\))"
+    r"(?<![.;!?])[.;!?]++(?=\s|\Z)|\n+|,\s+(?:but|while|whereas|and|so)\b|,\s+(?=[(\[]?[A-Z0-9](?:[)\].:,]|\s|\Z))|\((?![A-Za-z0-9]{1,2}\))"
     r"|(?<![Aa]nything )(?<![Aa]ll )\b(?:but|while|whereas)\b|(?=,\s+(?:not|rather than|instead of)\b)"
 )
 _BECAUSE = re.compile(r"\b(?:because|since|as|weil|denn)\b", re.IGNORECASE)
@@ -59,7 +67,7 @@ _TAKEN_BACK = re.compile(
     re.IGNORECASE,
 )
 _NO = re.compile(r"\W*(?:no|nope|wait|no wait)\W*", re.IGNORECASE)
-_NAMED = r"\b(?:options?|choices?|letters?|answers?|number|statement|alternative)\s*(?:is|:|no\.?)?\s*"
+_NAMED = r"\b(?:options?|choices?|letters?|answers?|number|statement|alternative)\s{0,20}(?:is|:|no\.?)?\s{0,20}"
 
 _NAMED_FIRST = re.compile(_NAMED, re.IGNORECASE)
 _WITH_TEXT = re.compile(
@@ -67,7 +75,7 @@ _WITH_TEXT = re.compile(
 )
 _AT_START = re.compile(rf"(?:{_NAMED})?(?P<open>[(\[]?){_LABEL}(?P<close>[)\].:,]{{0,2}})(?=\s|\W|\Z)", re.IGNORECASE)
 _NEXT = re.compile(
-    rf"\s*\(?\s*(?:[,/|&+;]|\b(?:or|and|oder|und)\b)+\s*(?:{_NAMED})?[(\[]?{_LABEL}(?![\w'])",
+    rf"\s{{0,20}}\(?\s{{0,20}}(?:[,/|&+;]|\b(?:or|and|oder|und)\b)+\s*(?:{_NAMED})?[(\[]?{_LABEL}(?![\w'])",
     re.IGNORECASE,
 )
 _HAS_WORD = re.compile(r"\w")
@@ -84,33 +92,36 @@ def read_options(prompt: str) -> dict[str, str]:
     lines = _run([(m["label"], m["text"]) for m in _LINE.finditer(text)])
     if len(lines) >= _FEWEST:
         return {label: _text(option) for label, option in lines}
-    marks = list(_INLINE.finditer(text))
-    ends = [*(m.start() for m in marks[1:]), len(text)]
-    found = [(m["label"] or m["bare"], text[m.end() : end]) for m, end in zip(marks, ends, strict=False)]
-    inline = _run(found)
-    return {label: _text(_JOINS.sub("", option.partition("\n")[0])) for label, option in inline}
+    marks = [(m[1] or m[2], m.start(), m.end()) for m in _INLINE.finditer(text)]
+    ends = [*(start for _, start, _ in marks[1:]), len(text)]
+    inline = _run((label, (start, end)) for (label, _, start), end in zip(marks, ends, strict=False))
+    return {label: _text(_unjoined(text[slice(*span)].partition("\n")[0])) for label, span in inline}
+
+
+def _unjoined(option: str) -> str:
+    """An option without what leads on to the next one."""
+    option = option.rstrip(_APART)
+    join = _JOINS.search(option, max(0, len(option) - 4))
+    return option if join is None else option[: join.start()].rstrip(_APART)
 
 
 def _text(option: str) -> str:
     return folded(plain(option).rstrip(",; "))
 
 
-def _run(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _run(found: Iterable[tuple[str, T]]) -> list[tuple[str, T]]:
     """The last run of labels that follow one another, the first of them first."""
-    best: list[tuple[str, str]] = []
-    run: list[tuple[str, str]] = []
+    best: list[tuple[str, T]] = []
+    run: list[tuple[str, T]] = []
+    following: str | None = None
     for label, text in found:
-        if run and label == _following(run[-1][0]):
+        if run and label == following:
             run.append((label, text))
+            best = run
         else:
             run = [(label, text)] if label in ("A", "a", "1") else []
-        if len(run) >= _FEWEST:
-            best = run
+        following = _FOLLOWING.get(label) if run else None
     return best
-
-
-def _following(label: str) -> str:
-    return str(int(label) + 1) if label.isdigit() else chr(ord(label) + 1)
 
 
 def option_of(answer: object, options: Options) -> str | None:
@@ -188,7 +199,7 @@ def chosen_option(reply: str, options: Options) -> str | None:
 def _listed(lines: list[str], options: Options) -> bool:
     """Whether two lines tell the options again: they begin with labels that follow one another."""
     labels = [started[0] if (started := _starting(_undone(line), options)) else "" for line in lines]
-    return bool(labels[0]) and labels[1] == _following(labels[0])
+    return bool(labels[0]) and labels[1] == _FOLLOWING.get(labels[0])
 
 
 def _stated(statement: Statement, options: Options) -> str | None:
@@ -346,14 +357,14 @@ def _spoken_of(clause: str, options: Options) -> bool:
 def _mentions(clause: str, options: Options) -> set[str]:
     """The options that a clause names by label or by text."""
     found: set[str] = set()
+    seen: dict[str, str | None] = {}
     for match in _MENTION.finditer(clause):
         label = match["label"]
-        known = _labelled(label, options)
+        known = seen[label] if label in seen else seen.setdefault(label, _labelled(label, options))
         if known is None:
             continue
         sure = bool(match["named"] or match["close"])
-        rest = clause[match.end() :]
-        article = label in ("A", "I") and _NO_ARTICLE.match(rest) is None
+        article = label in ("A", "I") and _NO_ARTICLE.match(clause, match.end()) is None
         if sure or (label.isupper() and not article):
             found.add(known)
     words = f" {_words(folded(clause))} "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 
 from reflexion.evaluators.reading.latex import plain
 from reflexion.evaluators.reading.wording import bare, clean
@@ -81,7 +82,7 @@ _MOST_UNIT_WORDS = 3
 _LONGEST_NUMBER = 1_000
 """Digits of the longest number that is read."""
 _LAST = 20_000
-"""Characters from the end within which the last number is looked for."""
+"""Characters from the end within which numbers are looked for."""
 _WINDOW = 1_500
 _GAP = re.compile(r"\s(?!\d)|\n")
 _ANY_DIGIT = re.compile(r"[0-9]")
@@ -196,7 +197,7 @@ def _in_front(text: str, start: int) -> bool:
 
 def _is_negative(text: str, match: re.Match[str]) -> bool:
     sign = match["sign"] or ""
-    before = text[: match.start()][-40:].rstrip(" ")
+    before = text[max(0, match.start() - 40) : match.start()].rstrip(" ")
     if not sign:
         return _MINUS_BRACKET.search(before) is not None
     if sign[:1].isalpha():
@@ -212,14 +213,16 @@ def _value(match: re.Match[str]) -> Fraction:
         top, _, bottom = match["part"].partition("/")
         value = Fraction(int(match["mixed"])) + Fraction(int(top), int(bottom))
     else:
-        value = Fraction(_digits(match))
+        digits = _digits(match)
+        value = Fraction(int(digits) if digits.isdecimal() else digits)
     if match["exponent"]:
         digits = re.search(r"[-+]?\d+\D?\Z", match["exponent"])
         value *= _power(Fraction(10), int((digits[0] if digits else "0").rstrip(")}")))
     if match["power"]:
         value = _power(value, int(match["power"]))
     if match["under"]:
-        value /= Fraction(match["under"])
+        under = match["under"]
+        value /= Fraction(int(under) if under.isdecimal() else under)
     if match["percent"]:
         value /= 100
     if match["times"]:
@@ -321,9 +324,9 @@ def _last_digit(text: str, end: int) -> int:
 
 
 def all_numbers(text: str, most: int = 5_000) -> list[Quantity]:
-    """The numbers of a text, `most` of them."""
+    """The numbers of a text, `most` of them, and of a long one those in its last 20,000 characters."""
     found: list[Quantity] = []
-    for match in _NUMBER.finditer(_cleaned(text)):
+    for match in islice(_NUMBER.finditer(_cleaned(text)[-_LAST:]), 2 * most):
         number = _quantity(match)
         if number is not None:
             found.append(number)

