@@ -392,9 +392,12 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
     """
     try:
         streamed = content[:1] != b"{" and ("text/event-stream" in content_type or _EVENT.match(content[:4096]))
-        body = _events(content, where) if streamed else _object(_load(content))
+        body = _events(content, where) if streamed else _load(content)
     except ValueError:
-        raise _not_json(content, content_type, where) from None
+        raise _unreadable("JSON", content, content_type, where) from None
+    if not isinstance(body, dict):
+        raise _unreadable("a JSON object", content, content_type, where)
+    body = _object(body)
     choices = body.get("choices")
     choice = _object(cast("list[Any]", choices)[0]) if isinstance(choices, list) and choices else {}
     tokens = tokens_of(body.get("usage"))
@@ -461,11 +464,11 @@ def _failed(text: str, failure: Any, tokens: Tokens | None) -> ErrorInReplyError
     return error
 
 
-def _not_json(content: bytes, content_type: str, where: str) -> EndpointError:
+def _unreadable(what: str, content: bytes, content_type: str, where: str) -> EndpointError:
     kind = content_type.split(";", maxsplit=1)[0].strip() or "no content type"
     shown = re.sub(r"\s+", " ", content[:60].decode(errors="replace")).strip()
     return EndpointError(
-        f"{where} answered 200 with a body that is not JSON ({kind}, {len(content)} bytes, begins {shown!r}); "
+        f"{where} answered 200 with a body that is not {what} ({kind}, {len(content)} bytes, begins {shown!r}); "
         "if this persists, check that the base URL is the API's, which usually ends in /v1",
         lasting=True,
     )
