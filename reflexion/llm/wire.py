@@ -375,6 +375,17 @@ def _thought_of(message: Mapping[str, Any]) -> str:
     return "\n".join(dict.fromkeys(t.strip() for t in found if t.strip()))
 
 
+def _body(content: bytes, content_type: str, where: str) -> dict[str, Any]:
+    try:
+        streamed = content[:1] != b"{" and ("text/event-stream" in content_type or _EVENT.match(content[:4096]))
+        body = _events(content, where) if streamed else _load(content)
+    except ValueError:
+        raise _unreadable("JSON", content, content_type, where) from None
+    if not isinstance(body, dict):
+        raise _unreadable("a JSON object", content, content_type, where)
+    return cast("dict[str, Any]", body)
+
+
 def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
     """What the body of a 200 says.
 
@@ -390,14 +401,7 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
         MalformedReplyError: a message without a usable answer; carries `usage`.
         RefusalError: a content filter or the model refused; carries `usage`.
     """
-    try:
-        streamed = content[:1] != b"{" and ("text/event-stream" in content_type or _EVENT.match(content[:4096]))
-        body = _events(content, where) if streamed else _load(content)
-    except ValueError:
-        raise _unreadable("JSON", content, content_type, where) from None
-    if not isinstance(body, dict):
-        raise _unreadable("a JSON object", content, content_type, where)
-    body = _object(body)
+    body = _body(content, content_type, where)
     choices = body.get("choices")
     choice = _object(cast("list[Any]", choices)[0]) if isinstance(choices, list) and choices else {}
     tokens = tokens_of(body.get("usage"))
