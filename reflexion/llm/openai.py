@@ -194,7 +194,7 @@ class OpenAIChat:
     async def _chat(self, request: ChatRequest, progress: _Progress) -> ChatReply:
         try:
             parsed = await self._with_retries(request, progress)
-            if parsed.cut:
+            if parsed.cut or parsed.crowded:
                 parsed = await self._with_room(request, parsed, progress)
         except ReflexionError as error:
             if progress.attempts > 1:
@@ -222,21 +222,25 @@ class OpenAIChat:
     async def _with_room(self, request: ChatRequest, cut: ParsedReply, progress: _Progress) -> ParsedReply:
         """The reply to a request whose reply was used up by thought: asked once more, with room.
 
+        An answer that had begun is kept where more room is not to be had.
+
         Raises:
-            ReplyCutError: that did not help either, or more room is not to be had.
+            ReplyCutError: there is no answer at all, with or without more room.
         """
         asked = request.sampling.max_tokens
         sent = self._dialect.reply_limit(asked, request_characters(request))
         limited = sent is not None and self._dialect.tokens_field not in self._dialect.dropped
         room = self._dialect.more_room(sent) if sent is not None and limited else None
         if room is None or asked is None:
+            if cut.crowded:
+                return cut
             raise cut_reply(cut, self._where, request.role, sent, plain_usage(cut.tokens))
         log.info("%s used up %d tokens before an answer; asked again with %d", self._model, sent, room)
         progress.usage += self._usage(cut.tokens)
         progress.retried.append(ReplyCutError.__name__)
         progress.limit = room
         parsed = await self._with_retries(request, progress)
-        self._dialect.note_room(room - asked, helped=not parsed.cut)
+        self._dialect.note_room(room - asked, helped=not (parsed.cut or parsed.crowded))
         if parsed.cut:
             raise cut_reply(parsed, self._where, request.role, room, plain_usage(parsed.tokens))
         return parsed
@@ -345,8 +349,9 @@ class OpenAIChat:
             ReflexionError: the endpoint refused or failed, by its status or inside a 200.
         """
         raw = await self._send(body, progress)
+        kind, limit = raw.headers.get("content-type", "").lower(), body.get(self._dialect.tokens_field)
         try:
-            parsed = parse_reply(raw.content, raw.headers.get("content-type", "").lower(), self._where)
+            parsed = parse_reply(raw.content, kind, self._where, limit)
         except ErrorInReplyError as error:
             if not (error.told.message or error.told.codes or error.told.status):
                 raise EndpointError(str(error)).with_usage(error.usage) from None
