@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from reflexion.errors import MalformedReplyError, ReplyCutError
-from reflexion.types import Episode, Frozen, Reflection, StepName, Trial
+from reflexion.types import Episode, Evaluation, Frozen, Reflection, StepName, Trial
 
 __all__ = ["ReplyCounter", "ReplyCounts"]
 
@@ -78,7 +78,11 @@ class ReplyCounter:
         for step, output in episode.outputs():
             if output.cached:
                 continue
-            if output.retried and (again := output.retried.count(_CUT)):
+            again = output.retried.count(_CUT) if output.retried else 0
+            if again and isinstance(output, Evaluation) and output.failure_class == _MALFORMED:
+                again -= 1  # the last of them was all there was
+                self._cut[step] = self._cut.get(step, 0) + 1
+            if again:
                 self._again[step] = self._again.get(step, 0) + again
             if not isinstance(output, Trial | Reflection):
                 continue
