@@ -163,6 +163,7 @@ class Judge(BaseEvaluator):
             return self.failed(
                 f"The judge {self._llm.model!r} gave no verdict that could be read ({shown!r}).",
                 MalformedReplyError.__name__,
+                uncertain=True,  # of the judge, not of the answer
                 **cost,
             )
         return self._verdict(problem, trial, votes, cost)
@@ -175,7 +176,9 @@ class Judge(BaseEvaluator):
             try:
                 reply = await self._llm.chat(request)
             except MalformedReplyError as error:
-                replies.append(ChatReply(text=str(error), model=self._llm.model, usage=error.usage or _UNKNOWN))
+                # What kept it from answering stands with its cost, for the run's own account.
+                usage, why = error.usage or _UNKNOWN, (type(error).__name__,)
+                replies.append(ChatReply(text=str(error), model=self._llm.model, usage=usage, retried=why))
                 continue
             replies.append(reply)
             if read(reply.text) is not None:

@@ -22,7 +22,7 @@ from reflexion.errors import (
     RequestRejectedError,
     RetryableError,
 )
-from reflexion.llm.connections import HttpReply, NoConnectionError, WireError
+from reflexion.llm.connections import HttpReply, NoConnectionError, UnreadableError, WireError
 from reflexion.llm.told import Told, header_wait, read_told, text_wait
 
 if TYPE_CHECKING:
@@ -164,6 +164,8 @@ def wire_error(error: WireError, where: str, secrets: Iterable[str], *, known: b
     reason = redact(str(error), *secrets)
     if isinstance(error, NoConnectionError):
         return _cannot_connect(where, reason, known)
+    if isinstance(error, UnreadableError):
+        return EndpointError(f"{where} sent an answer nobody can read ({reason})", lasting=True)
     return EndpointError(f"the connection to {where} broke ({reason})")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Connections", "HttpReply", "NoConnectionError", "WireError"]
+__all__ = ["Connections", "HttpReply", "NoConnectionError", "UnreadableError", "WireError"]
 
 KEPT_SECONDS = 4.0
 """Seconds an idle connection may be used again: servers close theirs after five or more."""
@@ -31,6 +31,10 @@ class WireError(Exception):
 
 class NoConnectionError(WireError):
     """There is no connection to be had."""
+
+
+class UnreadableError(WireError):
+    """An answer came that nobody can read: too long, or not in the encoding its headers tell."""
 
 
 class HttpReply(NamedTuple):
@@ -67,6 +71,7 @@ class Connections:
 
         Raises:
             NoConnectionError: the endpoint cannot be reached.
+            UnreadableError: the answer is too long, or its encoding is not the one it tells.
             WireError: the connection broke before the answer was complete.
         """
         session = self._session or await self._open()
@@ -80,13 +85,20 @@ class Connections:
                 async for piece in response.content.iter_any():
                     body += piece
                     if len(body) > _MAX_BODY:
-                        raise WireError(f"the answer is longer than {_MAX_BODY >> 20} MiB")
+                        raise UnreadableError(f"the answer is longer than {_MAX_BODY >> 20} MiB")
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return HttpReply(response.status, headers, bytes(body))
         except aiohttp.ClientConnectorError as exc:  # wrong certificates too
             raise NoConnectionError(exc.strerror or str(exc)) from None
         except aiohttp.ClientConnectorCertificateError as exc:
             raise NoConnectionError(str(exc)) from None
+        except aiohttp.ClientPayloadError as exc:
+            from aiohttp.http_exceptions import ContentEncodingError
+
+            cause = exc.__cause__
+            if isinstance(cause, ContentEncodingError):
+                raise UnreadableError(f"the body is not in the encoding its headers tell: {cause.message}") from None
+            raise WireError(f"{type(exc).__name__}: {exc}") from None
         except (aiohttp.ClientError, ConnectionError, ValueError) as exc:
             raise WireError(f"{type(exc).__name__}: {exc}") from None
 

@@ -66,6 +66,8 @@ class _Raw(NamedTuple):
 
 
 _NOTHING = Usage()
+_MOST_OVERTAKEN = 8
+"""Refusals of what is not sent any more, after which a call learns from the next one all the same."""
 
 
 class _Progress:
@@ -81,6 +83,10 @@ class _Progress:
         """What requests before the last one cost."""
         self.tried: set[str] = set()
         """What was changed in the request, as the endpoint wants it."""
+        self.body: dict[str, Any] = {}
+        """What was sent last."""
+        self.overtaken = 0
+        """Refusals of what other calls had learnt meanwhile not to send."""
         self.limit: int | None = None
         """Tokens of the reply, where the usual ones were too few."""
 
@@ -194,7 +200,7 @@ class OpenAIChat:
     async def _chat(self, request: ChatRequest, progress: _Progress) -> ChatReply:
         try:
             parsed = await self._with_retries(request, progress)
-            if parsed.cut:
+            if parsed.cut or parsed.crowded:
                 parsed = await self._with_room(request, parsed, progress)
         except ReflexionError as error:
             if progress.attempts > 1:
@@ -222,21 +228,25 @@ class OpenAIChat:
     async def _with_room(self, request: ChatRequest, cut: ParsedReply, progress: _Progress) -> ParsedReply:
         """The reply to a request whose reply was used up by thought: asked once more, with room.
 
+        An answer that had begun is kept where more room is not to be had.
+
         Raises:
-            ReplyCutError: that did not help either, or more room is not to be had.
+            ReplyCutError: there is no answer at all, with or without more room.
         """
         asked = request.sampling.max_tokens
         sent = self._dialect.reply_limit(asked, request_characters(request))
         limited = sent is not None and self._dialect.tokens_field not in self._dialect.dropped
         room = self._dialect.more_room(sent) if sent is not None and limited else None
         if room is None or asked is None:
+            if cut.crowded:
+                return cut
             raise cut_reply(cut, self._where, request.role, sent, plain_usage(cut.tokens))
         log.info("%s used up %d tokens before an answer; asked again with %d", self._model, sent, room)
         progress.usage += self._usage(cut.tokens)
         progress.retried.append(ReplyCutError.__name__)
         progress.limit = room
         parsed = await self._with_retries(request, progress)
-        self._dialect.note_room(room - asked, helped=not parsed.cut)
+        self._dialect.note_room(room - asked, helped=not (parsed.cut or parsed.crowded))
         if parsed.cut:
             raise cut_reply(parsed, self._where, request.role, room, plain_usage(parsed.tokens))
         return parsed
@@ -314,10 +324,13 @@ class OpenAIChat:
             raise ToolsRejectedError(f"{self._where} has no function calling for {self._model}")
         before: dict[str, Any] = {}
         while True:
-            body = self._body(request, progress)
             try:
-                parsed = await self._reply(body, progress)
+                parsed = await self._reply(request, progress)
             except RequestRejectedError as error:
+                body = progress.body
+                if progress.overtaken < _MOST_OVERTAKEN and self._body(request, progress) != body:
+                    progress.overtaken += 1  # others learnt meanwhile: what was refused is not what would go now
+                    continue
                 known = self._dialect.snapshot()
                 if not adapt(self._dialect, body, error, progress.tried, asked=frozenset(self._extras.body)):
                     self._dialect.restore(before)  # what did not help was not what it wanted
@@ -338,15 +351,17 @@ class OpenAIChat:
         hinted.told = error.told
         return hinted
 
-    async def _reply(self, body: dict[str, Any], progress: _Progress) -> ParsedReply:
+    async def _reply(self, request: ChatRequest, progress: _Progress) -> ParsedReply:
         """What one request brings.
 
         Raises:
             ReflexionError: the endpoint refused or failed, by its status or inside a 200.
         """
-        raw = await self._send(body, progress)
+        raw = await self._send(request, progress)
+        body = progress.body
+        kind, limit = raw.headers.get("content-type", "").lower(), body.get(self._dialect.tokens_field)
         try:
-            parsed = parse_reply(raw.content, raw.headers.get("content-type", "").lower(), self._where)
+            parsed = parse_reply(raw.content, kind, self._where, limit)
         except ErrorInReplyError as error:
             if not (error.told.message or error.told.codes or error.told.status):
                 raise EndpointError(str(error)).with_usage(error.usage) from None
@@ -356,16 +371,16 @@ class OpenAIChat:
             self._dialect.learn(characters_of(body), parsed.tokens.prompt)
         return parsed
 
-    async def _send(self, body: dict[str, Any], progress: _Progress) -> _Raw:
+    async def _send(self, request: ChatRequest, progress: _Progress) -> _Raw:
         """One request, within the limit of requests under way, which learns how it ended."""
         limiter, asked = self.limiter, time.monotonic()
         await limiter.acquire()
         slot = _Slot()
         try:
             if self._gate is None:
-                return await self._timed(body, progress, slot, asked)
+                return await self._timed(request, progress, slot, asked)
             async with self._gate():
-                return await self._timed(body, progress, slot, asked)
+                return await self._timed(request, progress, slot, asked)
         except RateLimitError as error:
             slot.outcome, slot.retry_after = "rate_limited", error.retry_after
             raise
@@ -378,7 +393,7 @@ class OpenAIChat:
         finally:
             limiter.release(slot.outcome, slot.started or asked, slot.retry_after)
 
-    async def _timed(self, body: dict[str, Any], progress: _Progress, slot: _Slot, asked: float) -> _Raw:
+    async def _timed(self, request: ChatRequest, progress: _Progress, slot: _Slot, asked: float) -> _Raw:
         slot.started = time.monotonic()
         progress.queued += slot.started - asked
         if self._given_up is not None and progress.began < self._given_up[0]:
@@ -386,9 +401,11 @@ class OpenAIChat:
             slot.outcome = "cancelled"
             raise type(self._given_up[1])(str(self._given_up[1])) from None
         progress.attempts += 1
+        # Only now: while it waited, others may have learnt what the model does without.
+        progress.body = self._body(request, progress)
         try:
             async with asyncio.timeout(min(self._attempt_timeout, max(progress.left, 0.001))):
-                return await self._post(body)
+                return await self._post(progress.body)
         except TimeoutError:
             raise CallTimeoutError(
                 f"{self._where} gave no answer within {self._attempt_timeout:g} s (attempt timeout)"

@@ -59,6 +59,8 @@ class ParsedReply(NamedTuple):
     finish_reason: str | None
     tool_calls: tuple[dict[str, Any], ...]
     tokens: Tokens | None
+    crowded: bool = False
+    """Whether its limit cut an answer that had begun, since most of it was used up by thought."""
 
     @property
     def cut(self) -> bool:
@@ -375,7 +377,18 @@ def _thought_of(message: Mapping[str, Any]) -> str:
     return "\n".join(dict.fromkeys(t.strip() for t in found if t.strip()))
 
 
-def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
+def _body(content: bytes, content_type: str, where: str) -> dict[str, Any]:
+    try:
+        streamed = content[:1] != b"{" and ("text/event-stream" in content_type or _EVENT.match(content[:4096]))
+        body = _events(content, where) if streamed else _load(content)
+    except ValueError:
+        raise _unreadable("JSON", content, content_type, where) from None
+    if not isinstance(body, dict):
+        raise _unreadable("a JSON object", content, content_type, where)
+    return cast("dict[str, Any]", body)
+
+
+def parse_reply(content: bytes, content_type: str, where: str, limit: int | None = None) -> ParsedReply:
     """What the body of a 200 says.
 
     A reply that was cut (`finish_reason` is `length`) is returned like any other.
@@ -384,17 +397,14 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
         content: the body: JSON, or a stream of events.
         content_type: its `Content-Type`.
         where: the endpoint, for messages.
+        limit: tokens the reply was allowed; one that used them all up and says nothing was cut, whatever it tells.
 
     Raises:
         EndpointError: not JSON at all, an error in the clothes of a 200, or no reply in it; may be better next time.
         MalformedReplyError: a message without a usable answer; carries `usage`.
         RefusalError: a content filter or the model refused; carries `usage`.
     """
-    try:
-        streamed = content[:1] != b"{" and ("text/event-stream" in content_type or _EVENT.match(content[:4096]))
-        body = _events(content, where) if streamed else _object(_load(content))
-    except ValueError:
-        raise _not_json(content, content_type, where) from None
+    body = _body(content, content_type, where)
     choices = body.get("choices")
     choice = _object(cast("list[Any]", choices)[0]) if isinstance(choices, list) and choices else {}
     tokens = tokens_of(body.get("usage"))
@@ -405,8 +415,8 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
     if not choice:
         told = {name: value for name, value in body.items() if name not in _FRAME}
         raise _failed(f"{where} answered with no choices", told, tokens)
-    told = choice.get("finish_reason")
-    finish = told if isinstance(told, str) else None
+    ended = choice.get("finish_reason")
+    finish = ended if isinstance(ended, str) else None
     kind = finish if finish in _USUAL else _kind_of_end(finish)
     if not message and "text" not in choice:
         raise _failed(f"{where} answered with no message", None, tokens)
@@ -427,14 +437,26 @@ def parse_reply(content: bytes, content_type: str, where: str) -> ParsedReply:
     if "<" in answer:
         split = split_thought(answer)
         thought, answer = "\n".join(filter(None, (thought, split.thought))), split.answer
-    if not answer.strip() and not tool_calls and finish != "length":
+    empty = not answer.strip() and not tool_calls
+    if empty and limit and tokens is not None and tokens.completion >= limit:
+        finish = "length"
+    if empty and finish != "length":
         if tokens is not None and tokens.completion == 0 and not thought:
             raise _failed(f"{where} answered with nothing at all", None, tokens)
         if text is None or thought:
             what = "a thought and no answer to it" if thought else "a message without content"
             raise MalformedReplyError(f"{where} answered with {what}", usage=plain_usage(tokens), thought=thought)
     model = body.get("model")
-    return ParsedReply(answer, thought, model if isinstance(model, str) else "", finish, tool_calls, tokens)
+    told = model if isinstance(model, str) else ""
+    crowded = finish == "length" and not tool_calls and not empty and _mostly_thought(body, thought, answer)
+    return ParsedReply(answer, thought, told, finish, tool_calls, tokens, crowded)
+
+
+def _mostly_thought(body: Mapping[str, Any], thought: str, answer: str) -> bool:
+    """Whether a reply is thought for the most part: as its usage tells, else by the texts."""
+    usage = _object(body.get("usage"))
+    tokens, spent = tokens_of(usage), _thought_tokens(usage)
+    return 2 * spent > tokens.completion if tokens is not None and spent else len(thought) > len(answer)
 
 
 _OPTIONS: dict[Role, str] = {
@@ -461,11 +483,11 @@ def _failed(text: str, failure: Any, tokens: Tokens | None) -> ErrorInReplyError
     return error
 
 
-def _not_json(content: bytes, content_type: str, where: str) -> EndpointError:
+def _unreadable(what: str, content: bytes, content_type: str, where: str) -> EndpointError:
     kind = content_type.split(";", maxsplit=1)[0].strip() or "no content type"
     shown = re.sub(r"\s+", " ", content[:60].decode(errors="replace")).strip()
     return EndpointError(
-        f"{where} answered 200 with a body that is not JSON ({kind}, {len(content)} bytes, begins {shown!r}); "
+        f"{where} answered 200 with a body that is not {what} ({kind}, {len(content)} bytes, begins {shown!r}); "
         "if this persists, check that the base URL is the API's, which usually ends in /v1",
         lasting=True,
     )

@@ -55,6 +55,8 @@ _UNREAD = {
     ".yml": "YAML; save it as JSON lines",
     ".xml": "XML; save it as JSON lines",
 }
+_DATA = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".pq", ".arrow", ".feather"})
+"""How names of what is read end; a file alone in its archive is told by its content."""
 _NOISE = ("__MACOSX/", ".DS_Store", "Thumbs.db")
 _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
 
@@ -107,8 +109,12 @@ class PackedFile:
         with self._damage(0), zipfile.ZipFile(self.path) as archive:
             names = [i.filename for i in archive.infolist() if not i.is_dir()]
             names = [n for n in names if not n.startswith(_NOISE) and not n.endswith(_NOISE)]
+            # A licence or a word on the data may lie beside them.
+            names = [n for n in names if PurePath(n.lower()).suffix in _DATA] or names
+            if not names:
+                raise DatasetError(f"{self.path}: the archive is empty")
             if len(names) != 1:
-                listed = ", ".join(names[:5]) or "none"
+                listed = ", ".join(names[:5])
                 raise DatasetError(
                     f"{self.path}: the archive holds {len(names)} files ({listed}); unpack it and name one of them"
                 )

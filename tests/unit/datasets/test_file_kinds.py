@@ -240,6 +240,7 @@ def test_columns_of_a_table_that_json_has_not(tmp_path: Path) -> None:
         ("d.tar.gz", gzip.compress(b"x"), "an archive of files; unpack it and name one of them"),
         ("d.db", b"SQLite format 3", "a database; export a query"),
         ("d.zip", zipped(b"{}", "a.jsonl", "b.jsonl"), "the archive holds 2 files (a.jsonl, b.jsonl)"),
+        ("d.zip", b"PK\x05\x06" + bytes(18), "the archive is empty"),
         ("d.jsonl.xz", lzma.compress(as_lines())[:-20], "damaged xz"),
         ("d.csv.bz2", bz2.compress(as_table())[:-10], "damaged bzip2"),
         ("d.json.zip", b"PK\x03\x04 and no more", "damaged zip"),
@@ -254,6 +255,12 @@ def test_what_is_not_read_is_named_with_its_cure(tmp_path: Path, name: str, data
     with pytest.raises(DatasetError) as caught:
         open_dataset(path)
     assert str(caught.value).startswith(str(path)) and message in str(caught.value)
+
+
+def test_what_lies_beside_the_data_of_an_archive_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "d.zip"
+    path.write_bytes(zipped(as_table(), "riddles/all.csv", "riddles/LICENSE", "riddles/about.txt"))
+    assert len(open_dataset(path)) == len(as_table().splitlines()) - 1
 
 
 @pytest.mark.parametrize("url", ["sqlite:///d.db", "postgresql://me:secret@host/db", "mysql+pymysql://host/db"])

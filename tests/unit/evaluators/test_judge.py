@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from reflexion.errors import MalformedReplyError, RateLimitError
+from reflexion.errors import MalformedReplyError, RateLimitError, ReplyCutError
 from reflexion.evaluators import resolve_evaluator
 from reflexion.evaluators.judge import parse_judge
 from reflexion.llm.base import LLM, ChatReply, ChatRequest
@@ -122,7 +122,16 @@ async def test_no_verdict_at_all_is_a_failed_trial_with_that_feedback() -> None:
     evaluation = await judge("judge", model)
     assert not evaluation.passed and evaluation.failure_class == "MalformedReplyError"
     assert "judge-model" in evaluation.feedback and "Hmm." in evaluation.feedback
+    assert evaluation.uncertain  # the judge's failure: no later run is told of it
     assert evaluation.usage.calls == len(model.requests) == 2
+
+
+async def test_what_cut_a_verdict_stands_on_its_record() -> None:
+    def answer(number: int, request: ChatRequest) -> str:
+        raise ReplyCutError("the limit was used up")
+
+    evaluation = await judge("judge", Scripted(answer))
+    assert evaluation.retried == ("ReplyCutError", "ReplyCutError") and evaluation.usage.calls == 2
 
 
 async def test_unreadable_votes_do_not_count() -> None:

@@ -252,6 +252,25 @@ async def test_an_endpoint_that_changes_its_mind_is_followed() -> None:
     assert len(endpoint.bodies) == 5
 
 
+async def test_calls_under_way_at_once_follow_a_change_of_mind_together() -> None:
+    def script(body: dict[str, Any], n: int) -> Any:
+        if n <= 12 and "max_tokens" in body:
+            return refused(400, "max_tokens? nein: max_completion_tokens")
+        if n > 12 and "max_completion_tokens" in body:
+            return refused(400, "max_completion_tokens? nein: max_tokens")
+        if n > 20 and "temperature" in body:
+            return 422, {"detail": [{"loc": ["body", "temperature"], "msg": "?"}]}
+        return refused(400, "rolle system?") if n > 30 and body["messages"][0]["role"] == "system" else None
+
+    async with Speaking(script, latency=0.01) as endpoint:
+        llm = speaking_model(endpoint, concurrency=6)
+        replies = await asyncio.gather(*(llm.chat(asked(f"Question {i}")) for i in range(60)))
+        await llm.aclose()
+    assert len(replies) == 60
+    # Of each change, those under way hear once.
+    assert len(endpoint.bodies) <= 60 + 1 + 3 * 6
+
+
 # -- windows -------------------------------------------------------------------------------------------
 
 

@@ -332,6 +332,27 @@ async def test_a_body_nobody_could_read_is_one_clear_error(content: bytes) -> No
         await llm.aclose()
 
 
+UNREADABLE: list[tuple[bytes, dict[str, str]]] = [
+    (b"[1, 2]", {}),
+    (b"null", {}),
+    (b"\x1f\x8b\x08 not what it seems", {}),
+    (json.dumps(completion("42")).encode(), {"Content-Encoding": "gzip"}),
+    (b"so sorry", {"Content-Encoding": "deflate"}),
+]
+
+
+@pytest.mark.parametrize(("content", "headers"), UNREADABLE)
+async def test_what_waiting_seldom_cures_is_tried_again_a_few_times_only(
+    content: bytes, headers: dict[str, str]
+) -> None:
+    async with Speaking(lambda sent, n: (200, content, headers)) as endpoint:
+        llm = speaking_model(endpoint)
+        with pytest.raises(EndpointError, match=r"not JSON|no(?:t a)? JSON object|nobody can read"):
+            await llm.chat(asked())
+        await llm.aclose()
+    assert len(endpoint.bodies) == 3
+
+
 async def test_an_empty_message_is_no_answer_and_tells_its_cost() -> None:
     async with Speaking(lambda sent, n: (200, completion(None))) as endpoint:
         llm = speaking_model(endpoint)

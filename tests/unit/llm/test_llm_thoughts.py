@@ -161,3 +161,47 @@ async def test_a_limit_of_its_own_is_part_of_a_models_identity() -> None:
     await llm.chat(asked())
     assert inner.requests[0].sampling.max_tokens == 77
     assert llm.identity == {"model": "scripted", "max_tokens": 77}
+
+
+@pytest.mark.parametrize("message", [{}, {"content": None}, {"reasoning": "hm, hm"}, {"content": "<think>hm"}])
+async def test_a_reply_that_used_all_its_room_and_says_nothing_was_cut_whatever_it_tells(message: Any) -> None:
+    def script(body: dict[str, Any], n: int) -> Any:
+        spent = min(body["max_tokens"], 900)
+        usage = {"prompt_tokens": 9, "completion_tokens": spent, "total_tokens": 9 + spent}
+        return 200, completion("", "stop", usage=usage, message=message) if spent < 900 else completion("42")
+
+    async with Speaking(script) as endpoint:
+        llm = speaking_model(endpoint)
+        replies = [await llm.chat(asked()) for _ in range(2)]
+        await llm.aclose()
+    assert [r.text for r in replies] == ["42", "42"] and replies[0].retried == ("ReplyCutError",)
+    assert len(endpoint.bodies) == 3
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_an_answer_that_thinking_left_no_room_is_asked_for_again(shown: bool) -> None:
+    def script(body: dict[str, Any], n: int) -> Any:
+        spent = min(body["max_tokens"], 900)
+        details = {} if shown else {"output_details": {"thinking_tokens": spent - 5}}
+        usage = {"prompt_tokens": 9, "completion_tokens": spent, "total_tokens": 9 + spent, **details}
+        thought = {"thinking": "one, two, " * 40} if shown else {}
+        cut = spent < 900
+        text, finish = ("It", "length") if cut else ("It is 42", "stop")
+        return 200, completion(text, finish, usage=usage, message=thought)
+
+    async with Speaking(script) as endpoint:
+        llm = speaking_model(endpoint)
+        replies = [await llm.chat(asked()) for _ in range(2)]
+        await llm.aclose()
+    assert [r.text for r in replies] == ["It is 42"] * 2
+    assert len(endpoint.bodies) == 3
+
+
+async def test_an_answer_that_had_begun_is_kept_where_more_room_is_of_no_use() -> None:
+    body = completion("It is forty", "length", message={"reasoning": "round and round " * 20})
+    async with Speaking(lambda sent, n: (200, body)) as endpoint:
+        llm = speaking_model(endpoint)
+        replies = [await llm.chat(asked()) for _ in range(4)]
+        await llm.aclose()
+    assert {(r.text, r.finish_reason) for r in replies} == {("It is forty", "length")}
+    assert len(endpoint.bodies) == 4 + 2

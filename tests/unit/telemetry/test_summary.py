@@ -260,6 +260,20 @@ def test_replies_without_an_answer_are_counted_by_step() -> None:
     assert [name for name, _ in found.replies.lines()] == ["Reasoning", "Empty reflections"]
 
 
+def test_thoughts_alone_and_verdicts_that_were_cut_are_told() -> None:
+    bare = {"error": "MalformedReplyError: a thought and no answer", "answer": "", "thought": "Hm."}
+    unread = Evaluation(
+        evaluator="judge", passed=False, score=0.0, failure_class="MalformedReplyError", retried=("ReplyCutError",) * 2
+    )
+    judged = trial(2, passed=False).model_copy(update={"evaluation": unread})
+    found = build(episode(trial(1, passed=False).model_copy(update=bare), judged)).replies
+    assert found.bare_thoughts == {"trial": 1}
+    assert found.lines() == [
+        ("Reasoning", "used up 2 replies (verdicts 2); 1 stayed without an answer; raise --judge-max-tokens"),
+        ("Thoughts alone", "1 reply without an answer (trials 1)"),
+    ]
+
+
 def test_the_first_words_of_each_class_of_errors_are_kept() -> None:
     def ended(kind: str, message: str) -> Episode:
         error = EpisodeError(step="trial", kind=kind, message=message)
