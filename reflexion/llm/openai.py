@@ -274,6 +274,8 @@ class OpenAIChat:
 
     def _usage(self, tokens: Tokens | None) -> Usage:
         price = self._pricer
+        if tokens is None and price is free:
+            return plain_usage(None, 0.0)  # whatever it took, it cost nothing
         return plain_usage(tokens, None if tokens is None or price is None else price(tokens))
 
     def _of(self, usage: Usage | None) -> Usage:

@@ -207,7 +207,7 @@ def _cached(fields: Mapping[str, Any]) -> int:
 def plain_usage(tokens: Tokens | None, cost: float | None = None) -> Usage:
     """One call's usage, at a cost in US dollars if that is known; unknown counts are marked as such."""
     if tokens is None:
-        return Usage(calls=1, unknown=1)
+        return Usage(calls=1, unknown=1, cost_usd=cost)
     return Usage(
         prompt=tokens.prompt, completion=tokens.completion, calls=1, cost_usd=cost, cached_prompt=tokens.cached
     )

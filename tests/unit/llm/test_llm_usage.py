@@ -203,3 +203,11 @@ def test_only_the_digest_of_headers_is_in_a_key() -> None:
     assert one.identity.keys() == {"extra_headers"} and one.identity != other.identity
     assert "secret" not in f"{one.identity}{one!r}"
     assert Extras().identity == {}
+
+
+async def test_what_runs_on_this_machine_costs_nothing_where_it_counts_no_tokens() -> None:
+    async with Speaking(lambda body, n: (200, completion("42", usage=None))) as endpoint:
+        llm = speaking_model(endpoint)
+        reply = await llm.chat(asked())
+        await llm.aclose()
+    assert reply.usage.unknown == 1 and reply.usage.cost_usd == 0.0
