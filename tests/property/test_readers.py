@@ -108,7 +108,7 @@ def judged(name: str, reply: str) -> float:
 
 
 def flood(fragment: str) -> str:
-    return fragment * max(1, SIZE // len(fragment.encode(errors="surrogatepass")))
+    return fragment * max(1, SIZE // max(1, len(fragment.encode(errors="surrogatepass"))))
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -163,6 +163,13 @@ def test_readers_raise_nothing_of_their_own(text: str) -> None:
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_readers_take_no_time_over_what_repeats(text: str, times: int) -> None:
     assert too_slow(flood(text)[: len(text) * times]) == {}
+
+
+@given(TEXTS, st.sampled_from(FRAGMENTS))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_readers_take_no_time_over_what_does_not_repeat(before: str, after: str) -> None:
+    times = SIZE // len(f"{before}12345{after}".encode(errors="surrogatepass"))
+    assert too_slow("".join(f"{before}{number}{after}" for number in range(times))) == {}
 
 
 @given(st.sampled_from(FRAGMENTS), st.sampled_from(FRAGMENTS), st.sampled_from(FRAGMENTS), st.integers(1, SIZE))
