@@ -123,6 +123,14 @@ def test_no_flood_of_one_sign_takes_an_evaluator_long(name: str) -> None:
     assert slow == {}
 
 
+RUNS = [before + sign * 3_900 + "x" for before in ("A ", "option", "1") for sign in ".!;,:=-*`$({\\1a \n\t\"'"]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_run_of_one_sign_takes_a_reader_long(name: str) -> None:
+    assert [r[:10] for r in RUNS if seconds(lambda r=r: READERS[name](r)) > MOST_SECONDS] == []
+
+
 BRACKETS = [
     ("[", "]"), ("{", "}"), ('{"a":', "}"), ("(", ")"), ("\\boxed{", "}"), ("\\frac{1}{", "}"), ("\\sqrt{", "}"),
     ("<think>", "</think>"), ("<answer>", "</answer>"), ("Finish[", "]"), ("**", "**"), ('"', '"'),
