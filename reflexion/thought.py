@@ -30,7 +30,7 @@ _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _BARE_CHANNELS = re.compile(r"\A\s*analysis(?=[A-Z\s])")
 """How a reply in channels looks where a server dropped the special tokens between them."""
 _SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
-_MOST_TAGS = 4000
+_MOST_TAGS = 2_000
 """Tags read in one reply; those that follow are text."""
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
@@ -110,6 +110,8 @@ def _by_tags(reply: str, tags: list[_Tag]) -> Split:
             if not code.holds(tag.start, whole=False):
                 thoughts.append("".join([*answer, reply[position : tag.start]]))
                 answer, position = [], tag.end
+            continue
+        if tag.start > position and not reply[tag.start - 1].isspace():
             continue
         line = max(position, reply.rfind("\n", position, tag.start) + 1)
         if reply[line : tag.start].strip() or code.holds(tag.start):

@@ -109,6 +109,7 @@ PARTS = [
         "print(add)\n",
         "assert add",
     ),
+    *(" or ", " if x else ", " in ", "<", "+", "**", " and not ", ":=", " is a.", "await "),
     *("a\u0301\u0323", "\u0301\u0323", "\uff9e\u0301", "\ufdfa", "\u00bd", "\ud800"),
 ]
 FLOODS = {part: part * (LENGTH // len(part.encode(errors="surrogatepass"))) for part in PARTS}
@@ -143,6 +144,17 @@ def test_floods_of_anything_are_read_quickly(reader: str) -> None:
         for text in (flood, f"a{flood}", CODE + flood, f"```python\n{CODE}{flood}\n```"):
             if (took := idle_seconds(lambda t=text: READERS[reader](t))) > MOST_SECONDS:
                 slow[name] = took
+    assert slow == {}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_floods_of_different_names_are_read_quickly(reader: str) -> None:
+    slow = {}
+    for part in PARTS:
+        times = LENGTH // (len(part.encode(errors="replace")) + 10)
+        text = "".join(f"a{number}{part}b{number}" for number in range(times))
+        if (took := idle_seconds(lambda t=text: READERS[reader](t))) > MOST_SECONDS:
+            slow[part] = took
     assert slow == {}
 
 

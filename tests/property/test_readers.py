@@ -123,6 +123,14 @@ def test_no_flood_of_one_sign_takes_an_evaluator_long(name: str) -> None:
     assert slow == {}
 
 
+RUNS = [before + sign * 3_900 + "x" for before in ("A ", "option", "1") for sign in ".!;,:=-*`$({\\1a \n\t\"'"]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_run_of_one_sign_takes_a_reader_long(name: str) -> None:
+    assert [r[:10] for r in RUNS if seconds(lambda r=r: READERS[name](r)) > MOST_SECONDS] == []
+
+
 BRACKETS = [
     ("[", "]"), ("{", "}"), ('{"a":', "}"), ("(", ")"), ("\\boxed{", "}"), ("\\frac{1}{", "}"), ("\\sqrt{", "}"),
     ("<think>", "</think>"), ("<answer>", "</answer>"), ("Finish[", "]"), ("**", "**"), ('"', '"'),
@@ -163,6 +171,13 @@ def test_readers_raise_nothing_of_their_own(text: str) -> None:
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_readers_take_no_time_over_what_repeats(text: str, times: int) -> None:
     assert too_slow(flood(text)[: len(text) * times]) == {}
+
+
+@given(TEXTS, st.sampled_from(FRAGMENTS))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_readers_take_no_time_over_what_does_not_repeat(before: str, after: str) -> None:
+    times = SIZE // len(f"{before}12345{after}".encode(errors="surrogatepass"))
+    assert too_slow("".join(f"{before}{number}{after}" for number in range(times))) == {}
 
 
 @given(st.sampled_from(FRAGMENTS), st.sampled_from(FRAGMENTS), st.sampled_from(FRAGMENTS), st.integers(1, SIZE))

@@ -13,7 +13,7 @@ from reflexion.evaluators.code.parsing import Reader
 
 __all__ = ["Block", "Scan", "fenced_blocks", "is_python", "scan"]
 
-_MOST = 300
+_MOST = 200
 """Fences read in one text; what follows them counts as prose."""
 _MOST_DOCSTRINGS = 4
 """Blocks read on beyond a fence in a docstring."""

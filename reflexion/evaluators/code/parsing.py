@@ -11,6 +11,7 @@ import builtins
 import re
 import symtable
 import threading
+import unicodedata
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -43,9 +44,15 @@ _PRICES = {
     '"': 0.7,
     "'": 0.7,
     "@": 2.0,
+    **dict.fromkeys("<>+-*/%&|^", 0.8),
 }
 """Microseconds that a character adds at worst, measured over floods of each."""
 _PRICE = 0.06
+_MOST_NAMES = 2_000
+"""Names of all scopes of a code that are looked at; where there are more, none is taken to be lacking."""
+_COMPOSED = 0.3
+"""Microseconds for each character that names may have to be composed of."""
+_FOREIGN = re.compile(r"[^\x00-\x7f]")
 _NAME = re.compile(r"[^\W\d]\w*")
 BUILTINS = frozenset(dir(builtins)) | {"__file__", "__builtins__", "__annotations__"}
 """Names that every module has."""
@@ -91,7 +98,7 @@ class Reader:
 
     def lacking(self, code: str) -> set[str]:
         """Names that code takes from its module and neither defines nor imports; none where it is not Python."""
-        if not self.reads(code) or not self._afford(code, 0.6):
+        if not self.reads(code) or not self._afford(code):
             return set()
         try:
             with _silence():
@@ -101,9 +108,13 @@ class Reader:
         used: set[str] = set()
         bound: set[str] = set(BUILTINS)
         tables = [module]
+        read = 0
         while tables:
             table = tables.pop()
             tables += table.get_children()
+            read += len(table.get_identifiers())
+            if read > _MOST_NAMES:
+                return set()
             for symbol in table.get_symbols():
                 if table is not module and not symbol.is_global():
                     continue
@@ -118,15 +129,17 @@ class Reader:
     def _parsed(self, code: str) -> ast.Module | int:
         found = self._trees.get(code)
         if found is None:
-            found = self._trees[code] = self._parse(code) if self._afford(code, 1.0) else 0
+            found = self._trees[code] = self._parse(code) if self._afford(code) else 0
         return found
 
-    def _afford(self, code: str, share: float) -> bool:
-        if len(code) * _PRICE * share > self._left:
+    def _afford(self, code: str) -> bool:
+        if len(code) * _PRICE > self._left:
             return False
         if crowded(code):
             return False
-        cost = share * (_PRICE * len(code) + sum(price * code.count(char) for char, price in _PRICES.items()))
+        cost = _PRICE * len(code) + sum(price * code.count(char) for char, price in _PRICES.items())
+        if not unicodedata.is_normalized("NFC", code):
+            cost += _COMPOSED * len(_FOREIGN.findall(code))
         if cost > self._left:
             return False
         self._left -= cost

@@ -30,11 +30,12 @@ _MOST_STRINGS = 64
 
 _START = re.compile(
     r"^(?:(?:async[ \t]+def|def|class|import|from)[ \t]+\w|@\w|\"\"\"|'''|if[ \t]+__name__|print[ \t]*\("
-    r"|[A-Za-z_][\w.]*(?:[ \t]*:[^=\n]*|[ \t]*,[^=\n]*)?[ \t]*=(?!=)|try[ \t]*:|for[ \t][^\n]*[ \t]in[ \t]|while[ \t])",
+    r"|[A-Za-z_][\w.]*+(?:[ \t]*:[^=\n]*+|[ \t]*,[^=\n]*+)?[ \t]*=(?!=)"
+    r"|try[ \t]*:|for[ \t][^\n]*[ \t]in[ \t]|while[ \t])",
     re.MULTILINE,
 )
 _CODE_LIKE = re.compile(
-    r"[A-Za-z_][\w.]*(?:\[[^\]\n]*\])?[ \t]*(?:[-+*/%&|^@]|//|\*\*|<<|>>)?=(?!=)|@\w|[\w.]+\("
+    r"[A-Za-z_][\w.]*+(?:\[[^\]\n]*+\])?[ \t]*+(?:[-+*/%&|^@]|//|\*\*|<<|>>)?=(?!=)|@\w|[\w.]++\("
     r"|(?:try|else|finally)[ \t]*:|(?:(?:async[ \t]+)?def|class)[ \t]+\w+[ \t]*[(:]"
     r"|import[ \t]+\w+$|from[ \t]+[\w.]+[ \t]+import\b|return\b.*[\w)\]]$"
     r"|for[ \t].*[ \t]in[ \t].*:|(?:if|elif|while|with|except)[ \t].*[=<>(\[].*:"
@@ -163,7 +164,7 @@ def _indent(line: str) -> int:
 def _without_words(code: str, tree: ast.Module) -> str:
     """Code without statements that are words of prose: `Explanation`, `[DONE]`, `Complexity: O(n)`."""
     said = [n for n in tree.body if isinstance(n, ast.Expr | ast.AnnAssign)]
-    known = definitions(tree) | BUILTINS if said else set[str]()
+    known = definitions(tree) | BUILTINS | TYPING if said else set[str]()
     lines = code.split("\n") if said else []
     for node in said:
         if _is_prose(node, known):
@@ -174,8 +175,9 @@ def _without_words(code: str, tree: ast.Module) -> str:
 def _is_prose(node: ast.Expr | ast.AnnAssign, known: set[str]) -> bool:
     match node:
         case ast.AnnAssign(value=None, annotation=said) | ast.Expr(value=ast.Name() | ast.List() | ast.Tuple() as said):
-            names = {n.id for n in ast.walk(said) if isinstance(n, ast.Name)}
-            return bool(names) and not names & (known | TYPING)
+            nodes = (said,) if isinstance(said, ast.Name) else ast.walk(said)
+            names = {n.id for n in nodes if isinstance(n, ast.Name)}
+            return bool(names) and names.isdisjoint(known)
         case _:
             return False
 

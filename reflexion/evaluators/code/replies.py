@@ -45,10 +45,10 @@ _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _METHOD = re.compile(r"\w+(?:\(\))?\.(\w+)$")
 _INDENTED = re.compile(r"^[ \t]+\S", re.MULTILINE)
 _HEADER = re.compile(
-    r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^([^\W\d]\w*)[ \t]*(?::[^=\n]+)?=(?!=)", re.MULTILINE
+    r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^([^\W\d]\w*+)[ \t]*(?::[^=\n]++)?=(?!=)", re.MULTILINE
 )
 _BODY = re.compile(r"^[ \t]*(?:return|yield|raise)\b", re.MULTILINE)
-_PROGRAM = re.compile(r"^[ \t]*(?:import|from|def|class|for|while|if|with|print\(|\w[\w, \t]*=)", re.MULTILINE)
+_PROGRAM = re.compile(r"^[ \t]*(?:import|from|def|class|for|while|if|with|print\(|\w[\w, \t]*+=)", re.MULTILINE)
 
 
 class Solution(NamedTuple):

@@ -302,7 +302,7 @@ def _two_answers(gap: str, text: str, end: int) -> bool:
 
 def last_number(text: str) -> Quantity | None:
     """The last number of a text, looked for in its last 20,000 characters."""
-    text = clean(text[-_LAST:])
+    text = clean(text[-_LAST:])[-_LAST:]
     end = len(text)
     while (digit := _last_digit(text, end)) >= 0:
         start = max(0, digit - _WINDOW)

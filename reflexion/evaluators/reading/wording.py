@@ -35,8 +35,8 @@ _SHORT, _IDEOGRAPHS = "\uffff", 0x20000
 """The last character of 16 bits; from ideographs on there are no combining marks."""
 _VOICED = (("\uff9e", "\u3099"), ("\uff9f", "\u309a"))
 """Half-width sound marks, and the combining ones that they become."""
-_MOST_MARKS = 30
-"""Combining marks on one letter, as Unicode's Stream-Safe Text Format has it: sorting more takes quadratic time."""
+_MOST_MARKS = 10
+"""Combining marks on one letter, more than any script needs: to sort them takes quadratic time."""
 _MAYBE_MARKS = re.compile(rf"[^\w\0-\x7f]{{{_MOST_MARKS + 1}}}")
 
 _TAG = re.compile(r"</?(?:b|strong|i|em|u|p|span|code|sub|sup|br)\s?/?>", re.IGNORECASE)
