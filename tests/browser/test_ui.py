@@ -77,7 +77,9 @@ def test_a_form_is_filled_a_run_is_started_and_its_summary_is_read(
     expect(page.get_by_text(re.compile("101|maximum|less than or equal")).first).to_be_visible()
     shoot(page, "3-refused")
     field(page, "Trials at most (Optional)").fill("2")
-    page.get_by_role("button", name="Submit").click()
+    with page.expect_response(lambda r: r.url.endswith("/create_flow_run")) as sent:
+        page.get_by_role("button", name="Submit").click()
+    assert sent.value.status == 201, sent.value.text()
 
     # The run's name tells dataset, model and strategy.
     page.goto(f"{prefect_server.ui}/runs")

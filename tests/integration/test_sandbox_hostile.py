@@ -261,7 +261,8 @@ def test_files_are_limited_in_size_and_gone_afterwards(sandbox: Sandbox) -> None
     assert not solved(attack(sandbox, fill))
     leave = "def f(x):\n    open('left', 'w').write('x')\n    return x + 1"
     assert solved(attack(sandbox, leave))
-    look = "import os\ndef f(x):\n    return x + 1 if os.listdir('.') or os.listdir('/tmp') else 0"
+    # The way to Python or to this checkout may lead through the temporary folder.
+    look = "import os\ndef f(x):\n    return x + 1 if os.listdir('.') or 'left' in os.listdir('/tmp') else 0"
     assert not solved(attack(sandbox, look))
 
 
