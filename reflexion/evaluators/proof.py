@@ -12,7 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, cast
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 from reflexion.evaluators.sandbox.model import Job, Report
 from reflexion.evaluators.sandbox.plan import TestPlan
@@ -130,7 +131,7 @@ def prove(job: Job, own: str | None, run: Run) -> str | None:
     plan = job.plan
     if plan.refusal is not None:
         return plan.refusal
-    raising = run(_with(job, _stub(plan, "raise NotImplementedError('stub')")))
+    raising = run(replace(job, code=_stub(plan, "raise NotImplementedError('stub')")))
     reason = _broken(raising)
     if reason is not None:
         return reason
@@ -140,16 +141,11 @@ def prove(job: Job, own: str | None, run: Run) -> str | None:
         # Tests may be content with a value and care about exceptions alone.
         raised = [f"raise {name}('stub')" for name in plan.expected if hasattr(builtins, name)]
         values = ("return None", "return object()", *raised)
-        if all(_passes(job, run(_with(job, _stub(plan, value)))) for value in values):
+        if all(_passes(job, run(replace(job, code=_stub(plan, value)))) for value in values):
             return "the tests accept a solution that returns nothing, and any other value, so they cannot judge"
         return None
-    report = run(_with(job, own))
+    report = run(replace(job, code=own))
     return None if _passes(job, report) else _own_fails(report)
-
-
-def _with(job: Job, code: str) -> Job:
-    fields = {name: getattr(job, name) for name in Job.__slots__}
-    return Job(**cast("Any", {**fields, "code": code}))
 
 
 def _passes(job: Job, report: Report) -> bool:

@@ -7,20 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from reflexion.evaluators.sandbox import BACKENDS, Job, Report, Sandbox, SandboxError
-
-
-def working_backends() -> list[str]:
-    found: list[str] = []
-    for backend in BACKENDS:
-        sandbox = Sandbox(backend=backend, size=1)
-        try:
-            found.append(sandbox.choose())
-        except SandboxError:
-            continue
-        finally:
-            sandbox.close()
-    return found
+from reflexion.evaluators.sandbox import Job, Report, Sandbox
+from tests.support.backends import working_backends
 
 
 @pytest.fixture(scope="module", params=working_backends())

@@ -15,25 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reflexion.evaluators.sandbox import BACKENDS, Job, Limits, Report, Sandbox, SandboxError
+from reflexion.evaluators.sandbox import Job, Limits, Report, Sandbox
+from tests.support.backends import working_backends
 from tests.waiting import wait_until
 
 LIMITS = Limits(wall=4.0, memory=256 << 20, file_size=4 << 20)
 HONEST = Job(code="def f(x):\n    return x + 1\n", tests="assert f(1) == 2\nassert f(41) == 42\n", entry_point="f")
-
-
-def working_backends() -> list[str]:
-    """The backends this machine has. The weakest needs nothing, so there always is one."""
-    found: list[str] = []
-    for backend in BACKENDS:
-        sandbox = Sandbox(LIMITS, backend=backend, size=1)
-        try:
-            found.append(sandbox.choose())
-        except SandboxError:
-            continue
-        finally:
-            sandbox.close()
-    return found
 
 
 @pytest.fixture(scope="module", params=working_backends())

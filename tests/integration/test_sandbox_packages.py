@@ -9,23 +9,11 @@ import pytest
 
 from reflexion.errors import ConfigurationError
 from reflexion.evaluators import resolve_evaluator
-from reflexion.evaluators.sandbox import BACKENDS, Job, Report, Sandbox, SandboxError
+from reflexion.evaluators.sandbox import Job, Report, Sandbox
 from reflexion.types import Problem, Trial
+from tests.support.backends import working_backends
 
 PACKAGES = ("numpy", "pandas")
-
-
-def working_backends() -> list[str]:
-    found: list[str] = []
-    for backend in BACKENDS:
-        sandbox = Sandbox(backend=backend, size=1)
-        try:
-            found.append(sandbox.choose())
-        except SandboxError:
-            continue
-        finally:
-            sandbox.close()
-    return found
 
 
 @pytest.fixture(scope="module", params=working_backends())

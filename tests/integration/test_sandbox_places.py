@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from reflexion.evaluators.sandbox import BACKENDS, Backend, Sandbox, SandboxError
+from reflexion.evaluators.sandbox import BACKENDS, Backend
+from tests.support.backends import working_backends
 
 _CHECK = """
 import sys
@@ -54,17 +55,6 @@ def interpreter() -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-def _works_here(backend: Backend) -> bool:
-    sandbox = Sandbox(backend=backend, size=1)
-    try:
-        sandbox.choose()
-    except SandboxError:
-        return False
-    finally:
-        sandbox.close()
-    return True
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_python_in_the_temporary_folder(interpreter: Path, backend: Backend) -> None:
     here = Path(__file__).parents[2]
@@ -76,4 +66,4 @@ def test_python_in_the_temporary_folder(interpreter: Path, backend: Backend) -> 
     }
     done = subprocess.run([interpreter, "-c", _CHECK, backend], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[0] == ("works" if _works_here(backend) else "absent"), done.stdout
+    assert done.stdout.split()[0] == ("works" if backend in working_backends() else "absent"), done.stdout
