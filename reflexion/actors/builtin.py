@@ -14,6 +14,7 @@ from typing import Any
 
 from reflexion.actors.tools import Tool, as_tools, tool
 from reflexion.evaluators.reading.wording import crowded
+from reflexion.python_source import parse_python
 from reflexion.types import Document, Problem
 
 __all__ = ["BUILTIN", "default_tools"]
@@ -110,7 +111,7 @@ def calculate(expression: str) -> str:
     if crowded(text):
         raise ValueError("this is not an arithmetic expression")
     try:
-        value = _value(ast.parse(text.strip(), mode="eval").body)
+        value = _value(parse_python(text.strip(), mode="eval").body)
     except (SyntaxError, RecursionError, MemoryError):
         raise ValueError(f"{expression!r} is not an arithmetic expression") from None
     return f"{value:.15g}" if isinstance(value, float) else str(value)

@@ -17,6 +17,7 @@ import re
 from typing import Any, NamedTuple, cast
 
 from reflexion.evaluators.reading.wording import crowded
+from reflexion.python_source import parse_python
 
 __all__ = ["Action", "Reply", "read_reply", "tagged_calls"]
 
@@ -164,7 +165,7 @@ def _inner(inner: str, *, keywords: bool) -> Any:
             return inner
     if not crowded(inner) and (keywords or re.match(r"[\w]+\s*=", inner)):
         try:
-            call = cast("ast.Call", ast.parse(f"f({inner})", mode="eval").body)
+            call = cast("ast.Call", parse_python(f"f({inner})", mode="eval").body)
             if call.keywords and not call.args:
                 return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
             if call.args and not call.keywords:

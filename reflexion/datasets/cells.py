@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import orjson
 
+from reflexion.python_source import parse_python
+
 __all__ = ["as_list", "read_cell"]
 
 _OPENING = ("[", "{", "(", "array(")
@@ -30,7 +32,7 @@ def read_cell(text: str) -> list[Any] | dict[str, Any] | None:
         value: Any = orjson.loads(stripped)
     except orjson.JSONDecodeError:
         try:
-            value = _value(ast.parse(_with_commas(stripped), mode="eval").body)
+            value = _value(parse_python(_with_commas(stripped), mode="eval").body)
         except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError):
             return None
     if isinstance(value, tuple | set):

@@ -18,6 +18,7 @@ from reflexion.errors import DatasetError, PermanentError
 from reflexion.evaluators.code import Solution, extract_solution, prompt_code
 from reflexion.evaluators.common import BaseEvaluator
 from reflexion.evaluators.proof import own_solution, prove
+from reflexion.python_source import parse_python
 from reflexion.types import Decider, Evaluation, Problem, Trial
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def visible_alone(job: Job) -> Job:
     from dataclasses import replace
 
     try:
-        body = ast.parse(job.plan.tests or "").body
+        body = parse_python(job.plan.tests or "").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         body = []
     imports = [ast.unparse(n) for n in body if isinstance(n, ast.Import | ast.ImportFrom)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -51,4 +52,10 @@ def state_names(runs: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
 def delete_deployments(server: PrefectServer) -> None:
     """Take every deployment away, and with it the runs it has scheduled, which would crowd out others' runs."""
     for deployment in _post(server, "deployments/filter", {}):
-        httpx.delete(f"{server.url}/deployments/{deployment['id']}", timeout=30).raise_for_status()
+        for _ in range(60):
+            answer = httpx.delete(f"{server.url}/deployments/{deployment['id']}", timeout=30)
+            # A server on SQLite whose services are writing says 503, and asks to be asked again.
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(float(answer.headers.get("Retry-After", "0.5")))
+        answer.raise_for_status()

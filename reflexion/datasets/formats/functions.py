@@ -21,6 +21,7 @@ from reflexion.datasets.formats.fields import (
     python_text,
     whole_solution,
 )
+from reflexion.python_source import parse_python
 
 __all__ = ["FUNCTION_FORMATS", "docstring_tests", "fenced"]
 
@@ -125,7 +126,7 @@ def docstring_tests(code: str, name: str) -> tuple[str, ...]:
     not parse.
     """
     try:
-        functions = [n for n in ast.parse(code).body if isinstance(n, ast.FunctionDef) and n.name == name]
+        functions = [n for n in parse_python(code).body if isinstance(n, ast.FunctionDef) and n.name == name]
         text = (ast.get_docstring(functions[-1]) or "") if functions else ""
         examples = doctest.DocTestParser().get_examples(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -136,7 +137,7 @@ def docstring_tests(code: str, name: str) -> tuple[str, ...]:
         if source in _WRONG_EXAMPLES:
             continue
         try:
-            tree = ast.parse(source, mode="eval")
+            tree = parse_python(source, mode="eval")
             ast.literal_eval(wanted)
         except (SyntaxError, ValueError):
             continue
@@ -175,9 +176,9 @@ def _setup_lines(code: Any) -> list[str]:
 def _called_function(code: str, test: str) -> str | None:
     """The function of `code` that `test` names, else the first one `test` calls."""
     try:
-        defined = {n.name for n in ast.walk(ast.parse(code)) if isinstance(n, ast.FunctionDef)}
+        defined = {n.name for n in ast.walk(parse_python(code)) if isinstance(n, ast.FunctionDef)}
         called = [
-            n.func.id for n in ast.walk(ast.parse(test)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+            n.func.id for n in ast.walk(parse_python(test)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
         ]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 from reflexion.evaluators.reading.wording import crowded
+from reflexion.python_source import parse_python
 
 __all__ = [
     "BUILTINS",
@@ -148,7 +149,7 @@ class Reader:
     def _parse(self, code: str) -> ast.Module | int:
         try:
             with _silence():
-                tree = ast.parse(code, "<reply>")
+                tree = parse_python(code, "<reply>")
         except SyntaxError as exc:
             return exc.lineno or 0
         except (ValueError, RecursionError, MemoryError):

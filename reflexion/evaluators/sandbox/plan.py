@@ -26,6 +26,7 @@ from reflexion.evaluators.sandbox.syntax import (
     required,
     says_something,
 )
+from reflexion.python_source import parse_python
 
 __all__ = ["PROGRAM", "TestPlan", "make_test_plan"]
 
@@ -157,7 +158,7 @@ def _listed(text: str) -> list[str]:
 
 def _parsed(what: str, code: str) -> ast.Module:
     try:
-        return ast.parse(code)
+        return parse_python(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         line = f", line {exc.lineno}" if isinstance(exc, SyntaxError) and exc.lineno else ""
         reason = exc.msg if isinstance(exc, SyntaxError) else str(exc)

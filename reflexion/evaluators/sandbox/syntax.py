@@ -9,6 +9,8 @@ import symtable
 from collections.abc import Sequence
 from functools import lru_cache
 
+from reflexion.python_source import parse_python
+
 __all__ = [
     "base_name",
     "definitions",
@@ -31,7 +33,7 @@ _LIBRARY = (
 def definitions(code: str) -> tuple[frozenset[str], frozenset[str]]:
     """Names of functions and values, and of classes, that code defines at its top level."""
     try:
-        body = ast.parse(code).body
+        body = parse_python(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset(), frozenset()
     classes = {n.name for n in body if isinstance(n, ast.ClassDef)}
