@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := reflexion tasks flows deployments tests benchmarks
+SOURCES := reflexion deployments tests benchmarks
 
 .PHONY: setup demo test lint format bench clean
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.endpoint import EndpointProcess, endpoint_process
 from reflexion.llm import ChatRequest, Message, OpenAIChat
-from reflexion.llm.limits import Limiter, limiter_for
+from reflexion.llm.pacing.limits import Limiter, limiter_for
 
 SYSTEM = "You solve the task. Answer briefly."
 

@@ -15,10 +15,10 @@ import pytest
 from reflexion import ReflexionAgent
 from reflexion.keys import digest
 from reflexion.llm import ChatRequest
+from reflexion.tasks.step_records import COMPLETED, StepRecord, read_message, write_message
 from reflexion.telemetry.collector import Collector
 from reflexion.testing import ScriptedLLM, learns_from_reflection
 from reflexion.types import Episode, Problem, Trial, Usage
-from tasks.records import COMPLETED, StepRecord, read_message, write_message
 
 EPISODES = 50
 OUTPUT = Trial(index=1, answer="42", usage=Usage(prompt=400, completion=50, calls=1), seconds=0.25)

@@ -23,8 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from reflexion.batch import execute_batch
-from reflexion.config import BatchParameters
+from reflexion.run.batch_run import execute_batch
+from reflexion.run.parameters import BatchParameters
 from reflexion.telemetry.summary import Summary
 from reflexion.testing import ScriptedEndpoint, learns_from_reflection
 

@@ -39,8 +39,8 @@ CHANGED = 10
 _RUN = """
 import asyncio, json, sys, time
 import psutil
-from reflexion.batch import execute_batch
-from reflexion.config import BatchParameters
+from reflexion.run.batch_run import execute_batch
+from reflexion.run.parameters import BatchParameters
 
 me, seen = psutil.Process(), []
 class Watch:
@@ -55,7 +55,7 @@ class Watch:
 parameters, watch = BatchParameters.model_validate_json(sys.argv[1]), Watch()
 began = time.perf_counter()
 if sys.argv[2] == "flow":
-    from flows.batch import PROGRESS, batch_evaluation
+    from reflexion.flows.batch import PROGRESS, batch_evaluation
     PROGRESS.set(watch)
     began = time.perf_counter()
     result = batch_evaluation.run(parameters)

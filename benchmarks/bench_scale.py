@@ -90,7 +90,7 @@ def run(site: Site, url: str, datasets: list[str], granularity: int) -> dict[str
         "REFLEXION_CACHE": site.redis.url_with(site.redis.password, 1),
         "REFLEXION_MEMORY": site.redis.url_with(site.redis.password, 1),
     }
-    command = [sys.executable, "-c", "from flows.cli import main; main()", "eval", "--llm", "mock", "--json"]
+    command = [sys.executable, "-c", "from reflexion.cli.main import main; main()", "eval", "--llm", "mock", "--json"]
     command += ["--steps-per-task-run", str(granularity), "--concurrency", "64"]
     processes = [
         subprocess.Popen([*command, d], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -58,7 +58,15 @@ def measure(
     with dataset.open("w") as file:
         for n in range(problems):
             file.write(json.dumps({"id": f"{n}", "prompt": f"{shards}: what is {n} + 1?", "answer": "42"}) + "\n")
-    command = [sys.executable, "-c", "from flows.cli import main; main()", "eval", str(dataset), "--llm", "mock"]
+    command = [
+        sys.executable,
+        "-c",
+        "from reflexion.cli.main import main; main()",
+        "eval",
+        str(dataset),
+        "--llm",
+        "mock",
+    ]
     command += ["--shards", str(shards), "--steps-per-task-run", str(granularity), "--json"]
     command += ["--runs", str(folder / "runs"), "--cache", str(folder / f"steps-{shards}"), "--name", f"s{shards}"]
     command += ["--shards-at-a-time", str(shards), "--concurrency", str(100 * shards)]

@@ -49,7 +49,7 @@ def seconds_to_first_call() -> float:
         command = [
             sys.executable,
             "-c",
-            "from flows.cli import main; main()",
+            "from reflexion.cli.main import main; main()",
             "run",
             "What is six times seven?",
             "--answer",
@@ -95,7 +95,7 @@ def monitor_share(rows: list[dict[str, Any]]) -> float:
     return monitor_cost() / episode + 0.005
 
 
-@pytest.mark.parametrize("module", ["reflexion", "openai", "flows.cli", "flows.batch"])
+@pytest.mark.parametrize("module", ["reflexion", "openai", "reflexion.cli.main", "reflexion.flows.batch"])
 def test_import(benchmark: Any, module: str) -> None:
     benchmark.pedantic(seconds_of_import, args=(module,), rounds=3)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reflexion.report import write_report
-from reflexion.runs import RunFolder
+from reflexion.run.run_folder import RunFolder
 from reflexion.telemetry import PerformanceMonitor, ProcessSampler, SummaryBuilder
 from reflexion.types import Episode, Evaluation, Outcome, Reflection, Strategy, Trial, Usage
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from tasks.environment import SERVER_SETTINGS
+from reflexion.tasks.server_defaults import SERVER_SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = Path(__file__).resolve().parent / "peers"

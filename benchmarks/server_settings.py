@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.endpoint import endpoint_process
 from benchmarks.harness import drive, prefect_server
-from tasks.environment import SERVER_SETTINGS
+from reflexion.tasks.server_defaults import SERVER_SETTINGS
 
 FEED_OFF = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",

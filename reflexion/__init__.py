@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reflexion.agent import ReflexionAgent
     from reflexion.errors import ReflexionError
-    from reflexion.llm.base import Sampling
+    from reflexion.llm.chat_model import Sampling
     from reflexion.types import (
         Document,
         Episode,
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ReflexionAgent": "reflexion.agent",
     "ReflexionError": "reflexion.errors",
-    "Sampling": "reflexion.llm.base",
+    "Sampling": "reflexion.llm.chat_model",
     "Document": "reflexion.types",
     "Episode": "reflexion.types",
     "Evaluation": "reflexion.types",

@@ -13,19 +13,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from reflexion.errors import ConfigurationError
-from reflexion.llm.base import LLM, Sampling
-from reflexion.loop import run_episode
-from reflexion.prompts import DEFAULT_PROMPTS, Prompts
-from reflexion.steps import Actor, EpisodeOptions, Runner, Runtime, StepObserver, build_steps
+from reflexion.llm.chat_model import LLM, Sampling
+from reflexion.loop.algorithm import run_episode
+from reflexion.loop.prompts import DEFAULT_PROMPTS, Prompts
+from reflexion.loop.steps import Actor, EpisodeOptions, Runner, Runtime, StepObserver, build_steps
 from reflexion.types import Episode, Problem, Strategy
 
 if TYPE_CHECKING:
     from reflexion.actors.tools import Tool
-    from reflexion.cache.base import StepCache
-    from reflexion.evaluators.base import Evaluator
-    from reflexion.loop import Steps
-    from reflexion.memory.base import Memory
-    from reflexion.session import Session
+    from reflexion.cache.step_cache import StepCache
+    from reflexion.evaluators.evaluator import Evaluator
+    from reflexion.loop.algorithm import Steps
+    from reflexion.memory.episodic_memory import Memory
+    from reflexion.run.wiring import Session
     from reflexion.telemetry import PerformanceMonitor
 
 __all__ = ["ReflexionAgent"]
@@ -203,8 +203,8 @@ class ReflexionAgent:
         extra_headers: Mapping[str, str] | None = None,
     ) -> None:
         from reflexion.actors.tools import as_tools
-        from reflexion.llm.extras import Extras, parse_extra_body, parse_extra_headers
-        from reflexion.session import checked_options, open_agent_session
+        from reflexion.llm.endpoint.extras import Extras, parse_extra_body, parse_extra_headers
+        from reflexion.run.wiring import checked_options, open_agent_session
 
         if concurrency < 1:
             raise ConfigurationError(f"concurrency must be at least 1, not {concurrency}")
@@ -315,7 +315,7 @@ class ReflexionAgent:
         await self.aclose()
 
     async def _episode(self, steps: Steps, problem: Problem) -> Episode:
-        from reflexion.session import raise_if_fatal
+        from reflexion.run.wiring import raise_if_fatal
 
         episode = await run_episode(
             problem,

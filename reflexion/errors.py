@@ -31,7 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from reflexion.llm.told import Told
+    from reflexion.llm.endpoint.error_bodies import Told
     from reflexion.types import Usage
 
 __all__ = [

@@ -1,8 +1,8 @@
 """Settings from the environment (`REFLEXION_…`) and `.env`; read at the edge only.
 
 Nothing below the command line, the flows and `ReflexionAgent` reads them: everything else is told. A text
-may be a reference instead, `secret:NAME` or `variable:NAME`: `tasks.settings` looks it up on the Prefect
-server, so that a key is kept in one place and no worker's environment holds it.
+may be a reference instead, `secret:NAME` or `variable:NAME`: `tasks/prefect_settings.py` looks it up on the
+Prefect server, so that a key is kept in one place and no worker's environment holds it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Self, cast
 import orjson
 
 from reflexion.errors import ReplayMissError
-from reflexion.llm.base import ChatReply, ChatRequest
+from reflexion.llm.chat_model import ChatReply, ChatRequest
 from reflexion.types import Usage
 
 __all__ = ["FAULTS", "EndpointStats", "Fault", "HttpReply", "ScriptedEndpoint", "ScriptedLLM", "learns_from_reflection"]
@@ -43,7 +43,7 @@ class ScriptedLLM:
 
     Example:
         >>> import asyncio
-        >>> from reflexion.llm.base import Message
+        >>> from reflexion.llm.chat_model import Message
         >>> llm = ScriptedLLM(["first", "second"])
         >>> request = ChatRequest(messages=(Message(role="user", content="Hello"),))
         >>> asyncio.run(llm.chat(request)).text

@@ -13,11 +13,11 @@ import fastapi.encoders  # noqa: F401
 import openai  # noqa: F401
 from common import ANSWER, Clock, prompt, work
 
-from flows.batch import batch_evaluation
-from flows.monitoring import Scope, report_from_records
-from reflexion.batch import execute_batch
-from reflexion.config import BatchParameters
-from tasks.recorded import wait_until_recorded
+from reflexion.flows.batch import batch_evaluation
+from reflexion.flows.monitoring import Scope, report_from_records
+from reflexion.run.batch_run import execute_batch
+from reflexion.run.parameters import BatchParameters
+from reflexion.tasks.draining import wait_until_recorded
 
 
 async def main() -> None:

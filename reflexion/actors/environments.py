@@ -60,13 +60,13 @@ class Environment(Protocol):
 
 
 def _rooms() -> Callable[..., Environment]:
-    from reflexion.actors.rooms import Rooms
+    from reflexion.actors.room_world import Rooms
 
     return Rooms
 
 
 def _textworld() -> Callable[..., Environment]:
-    from reflexion.actors.textworld import TextWorld
+    from reflexion.actors.textworld_games import TextWorld
 
     return TextWorld
 

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 from pydantic import JsonValue
 
-from reflexion.actors.builtin import BUILTIN
+from reflexion.actors.builtin_tools import BUILTIN
 from reflexion.actors.environments import State, environment_fingerprint, open_environment, state_of
-from reflexion.actors.textual import Action, read_reply, tagged_calls
+from reflexion.actors.text_calls import Action, read_reply, tagged_calls
 from reflexion.actors.tools import call_with_limit
-from reflexion.asking import ask, finish_of, kept_thought, spent
 from reflexion.errors import (
     ContextWindowError,
     MalformedReplyError,
@@ -28,14 +27,15 @@ from reflexion.errors import (
     RequestRejectedError,
     ToolsRejectedError,
 )
-from reflexion.llm.base import ChatReply, ChatRequest, Message
-from reflexion.prompt_budget import trim_middle
-from reflexion.prompts import kind_of
+from reflexion.llm.chat_model import ChatReply, ChatRequest, Message
+from reflexion.loop.asking import ask, finish_of, kept_thought, spent
+from reflexion.loop.prompt_budget import trim_middle
+from reflexion.loop.prompts import kind_of
 from reflexion.types import Problem, Trial, Usage
 
 if TYPE_CHECKING:
     from reflexion.actors.environments import Environment
-    from reflexion.steps import Runtime, StepCall
+    from reflexion.loop.steps import Runtime, StepCall
 
 __all__ = ["act", "act_fields", "turns_of"]
 

@@ -419,7 +419,7 @@ def load_tools(spec: str) -> tuple[Tool, ...]:
     Raises:
         ConfigurationError: there are none of that name, or they cannot be imported.
     """
-    from reflexion.actors.builtin import BUILTIN
+    from reflexion.actors.builtin_tools import BUILTIN
 
     spec = spec.strip()
     if spec in BUILTIN:

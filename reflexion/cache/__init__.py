@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from reflexion.cache.base import CachedStep, CacheFilter, CacheStats, StepCache, StepCacheStats
+from reflexion.cache.step_cache import CachedStep, CacheFilter, CacheStats, StepCache, StepCacheStats
 from reflexion.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from reflexion.cache.flight import compute_once
-    from reflexion.cache.local import LocalStepCache
-    from reflexion.cache.memory import MemoryStepCache, NullCache
+    from reflexion.cache.local_store import LocalStepCache
+    from reflexion.cache.process_cache import MemoryStepCache, NullCache
     from reflexion.cache.redis_store import RedisStepCache
     from reflexion.cache.ttl import TTL, parse_ttl
 
@@ -35,9 +35,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "LocalStepCache": "local",
-    "MemoryStepCache": "memory",
-    "NullCache": "memory",
+    "LocalStepCache": "local_store",
+    "MemoryStepCache": "process_cache",
+    "NullCache": "process_cache",
     "RedisStepCache": "redis_store",
     "TTL": "ttl",
     "compute_once": "flight",
@@ -100,11 +100,11 @@ def _open(where: str, options: dict[str, Any]) -> StepCache:
 
         return RedisStepCache(where, **options)
     if where in ("memory:", "memory://"):
-        from reflexion.cache.memory import MemoryStepCache
+        from reflexion.cache.process_cache import MemoryStepCache
 
         return MemoryStepCache(**options)
     if where in ("none:", "none://"):
-        from reflexion.cache.memory import NullCache
+        from reflexion.cache.process_cache import NullCache
 
         return NullCache(**options)
     if scheme == "file" and colon:
@@ -115,6 +115,6 @@ def _open(where: str, options: dict[str, Any]) -> StepCache:
     elif "://" in where or scheme in ("redis", "rediss"):
         # Only the scheme is shown: what follows may hold a password.
         raise ConfigurationError(f"cache {scheme + '://…'!r}: the scheme {scheme!r} is not known; use {_SCHEMES}")
-    from reflexion.cache.local import LocalStepCache
+    from reflexion.cache.local_store import LocalStepCache
 
     return LocalStepCache(where, **options)

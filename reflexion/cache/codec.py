@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 import orjson
 from pydantic import Field, ValidationError
 
-from reflexion.cache.base import FORMAT, CachedStep, CacheFilter
+from reflexion.cache.step_cache import FORMAT, CachedStep, CacheFilter
 from reflexion.errors import ReflexionError
 from reflexion.types import Frozen, StepName, Usage
 

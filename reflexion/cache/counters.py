@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from threading import Lock
 
-from reflexion.cache.base import CachedStep, StepCacheStats
+from reflexion.cache.step_cache import CachedStep, StepCacheStats
 from reflexion.types import StepName, Usage
 
 __all__ = ["Counts", "Group", "Tally", "combine", "step_stats"]

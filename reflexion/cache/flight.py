@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from weakref import WeakKeyDictionary
 
-from reflexion.cache.base import CachedStep, StepCache
-from reflexion.cache.memory import NullCache
+from reflexion.cache.process_cache import NullCache
+from reflexion.cache.step_cache import CachedStep, StepCache
 
 __all__ = ["compute_once"]
 

@@ -24,7 +24,6 @@ from typing import Any, cast
 
 import orjson
 
-from reflexion.cache.base import FORMAT, CachedStep, CacheFilter
 from reflexion.cache.codec import (
     HEADER_BYTES,
     CorruptEntryError,
@@ -38,6 +37,7 @@ from reflexion.cache.codec import (
 )
 from reflexion.cache.counters import Counts, Group, Holdings, Tally, combine
 from reflexion.cache.locks import FileKeyLocks, locks_of_folder
+from reflexion.cache.step_cache import FORMAT, CachedStep, CacheFilter
 from reflexion.errors import StorageError
 
 __all__ = ["Folder"]

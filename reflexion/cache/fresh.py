@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from reflexion.cache.base import CachedStep, CacheFilter, CacheStats, StepCache
+from reflexion.cache.step_cache import CachedStep, CacheFilter, CacheStats, StepCache
 from reflexion.types import StepName
 
 __all__ = ["FreshCache"]

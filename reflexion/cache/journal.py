@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 from typing import Protocol, cast
 
-from reflexion.cache.base import StepCache
 from reflexion.cache.locks import FileLocks
-from reflexion.cache.redis_client import Command, RedisLink, RedisUnavailableError
+from reflexion.cache.step_cache import StepCache
+from reflexion.redis.redis_client import Command, RedisLink, RedisUnavailableError
 
 __all__ = ["FileJournal", "Journal", "RedisJournal", "journal_of"]
 
@@ -35,7 +35,7 @@ def journal_of(cache: StepCache, name: str, limit: int) -> Journal | None:
         name: of the journal.
         limit: lines kept at least; up to three times as many may be there.
     """
-    from reflexion.cache.local import LocalStepCache
+    from reflexion.cache.local_store import LocalStepCache
 
     if isinstance(cache, LocalStepCache):
         return FileJournal(Path(cache.location) / f"{name}.jsonl", cache.locks.files, limit)

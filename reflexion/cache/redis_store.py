@@ -22,8 +22,7 @@ from typing import cast
 
 import orjson
 
-from reflexion.cache.base import FORMAT, CachedStep, CacheFilter, CacheStats
-from reflexion.cache.batching import Batcher
+from reflexion._grouping import Batcher
 from reflexion.cache.codec import (
     CorruptEntryError,
     EntryTooLargeError,
@@ -35,9 +34,11 @@ from reflexion.cache.codec import (
     matches,
 )
 from reflexion.cache.counters import Counts, Group, Holdings, Tally, combine, step_stats
-from reflexion.cache.local import DEFAULT_MAX_ENTRY_BYTES, FLUSH_SECONDS
+from reflexion.cache.local_store import DEFAULT_MAX_ENTRY_BYTES, FLUSH_SECONDS
 from reflexion.cache.locks import KeyLocks
-from reflexion.cache.redis_client import (
+from reflexion.cache.step_cache import FORMAT, CachedStep, CacheFilter, CacheStats
+from reflexion.errors import ConfigurationError, StorageError
+from reflexion.redis.redis_client import (
     REPLY_SECONDS,
     RETRY_SECONDS,
     Command,
@@ -45,8 +46,7 @@ from reflexion.cache.redis_client import (
     RedisLink,
     RedisUnavailableError,
 )
-from reflexion.cache.redis_locks import LEASE_SECONDS, RedisLocks
-from reflexion.errors import ConfigurationError, StorageError
+from reflexion.redis.redis_locks import LEASE_SECONDS, RedisLocks
 from reflexion.types import StepName
 
 __all__ = ["RedisStepCache"]

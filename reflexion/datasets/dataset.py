@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from reflexion.datasets.cells import as_list
 from reflexion.datasets.files.documents import JsonDocument
 from reflexion.datasets.files.hub import HUB, HubRows
 from reflexion.datasets.files.jsonl import MappedLines, StreamedLines
@@ -20,6 +19,7 @@ from reflexion.datasets.formats import FORMATS, Format, Record, detect, identifi
 from reflexion.datasets.formats.fields import OWN_SOLUTIONS
 from reflexion.datasets.mapping import FieldMap
 from reflexion.datasets.selection import Condition, Where, parse_where
+from reflexion.datasets.text_cells import as_list
 from reflexion.errors import ConfigurationError, DatasetError
 from reflexion.keys import digest
 from reflexion.types import Problem

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from reflexion.datasets.cells import read_cell
 from reflexion.datasets.formats.fields import Record
+from reflexion.datasets.text_cells import read_cell
 from reflexion.errors import DatasetError
 
 __all__ = ["FieldMap"]

@@ -1,8 +1,8 @@
 """What judges an answer: comparisons, Python tests in a sandbox, judges, your own function."""
 
-from reflexion.evaluators.base import Evaluator
-from reflexion.evaluators.custom import wrap_callable
-from reflexion.evaluators.resolve import EVALUATORS, infer_evaluator, resolve_evaluator
+from reflexion.evaluators.evaluator import Evaluator
+from reflexion.evaluators.own_function import wrap_callable
+from reflexion.evaluators.specs import EVALUATORS, infer_evaluator, resolve_evaluator
 
 __all__ = [
     "EVALUATORS",

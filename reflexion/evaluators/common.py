@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from reflexion.thought import split_thought
+from reflexion.loop.thought import split_thought
 from reflexion.types import Decider, Evaluation, Problem, Trial
 
 __all__ = ["BaseEvaluator", "accepted_answers", "needs_answer", "quoted", "references"]

@@ -25,15 +25,15 @@ from typing import TYPE_CHECKING, Any
 from reflexion.errors import MalformedReplyError, RefusalError
 from reflexion.evaluators.code import fenced_blocks
 from reflexion.evaluators.code.fences import is_python
-from reflexion.evaluators.code.parsing import Reader, root_name, statements_in
+from reflexion.evaluators.code.python_reader import Reader, root_name, statements_in
 from reflexion.evaluators.python import PythonTests
 from reflexion.keys import digest
-from reflexion.llm.base import LLM, ChatRequest, Message, Sampling
-from reflexion.thought import split_thought
+from reflexion.llm.chat_model import LLM, ChatRequest, Message, Sampling
+from reflexion.loop.thought import split_thought
 from reflexion.types import Decider, Evaluation, Problem, Trial, Usage
 
 if TYPE_CHECKING:
-    from reflexion.evaluators.sandbox.model import Job, Report
+    from reflexion.evaluators.sandbox.jobs import Job, Report
 
 __all__ = ["GeneratedTests", "asserts_of"]
 

@@ -19,7 +19,7 @@ from reflexion.evaluators.common import BaseEvaluator, accepted_answers, needs_a
 from reflexion.evaluators.reading.matching import answers_to
 from reflexion.evaluators.reading.verdicts import Vote, read_preference, read_vote
 from reflexion.keys import digest
-from reflexion.llm.base import LLM, ChatReply, ChatRequest, Message, Sampling
+from reflexion.llm.chat_model import LLM, ChatReply, ChatRequest, Message, Sampling
 from reflexion.types import Evaluation, Problem, Trial, Usage
 
 __all__ = ["Judge", "JudgeOptions", "parse_judge"]

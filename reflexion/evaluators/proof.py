@@ -15,8 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from reflexion.evaluators.sandbox.model import Job, Report
-from reflexion.evaluators.sandbox.plan import TestPlan
+from reflexion.evaluators.sandbox.jobs import Job, Report
+from reflexion.evaluators.sandbox.judging_plan import TestPlan
 from reflexion.types import Problem
 
 __all__ = ["PROVED_AT_MOST", "PROVING_SECONDS", "Proofs", "Refusal", "own_solution", "prove"]

@@ -14,15 +14,15 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from reflexion._python_source import parse_python
 from reflexion.errors import DatasetError, PermanentError
 from reflexion.evaluators.code import Solution, extract_solution, prompt_code
 from reflexion.evaluators.common import BaseEvaluator
 from reflexion.evaluators.proof import own_solution, prove
-from reflexion.python_source import parse_python
 from reflexion.types import Decider, Evaluation, Problem, Trial
 
 if TYPE_CHECKING:
-    from reflexion.evaluators.sandbox.model import Failure, Job, Report, TestOutcome
+    from reflexion.evaluators.sandbox.jobs import Failure, Job, Report, TestOutcome
 
 __all__ = ["PythonTests"]
 
@@ -61,7 +61,7 @@ class PythonTests(BaseEvaluator):
         """Includes the limits, the packages, and the version of the interpreter that judges."""
         from dataclasses import asdict
 
-        from reflexion.evaluators.sandbox.model import Limits
+        from reflexion.evaluators.sandbox.jobs import Limits
 
         fields = {"limits": asdict(Limits(wall=self._timeout)), "rules": _RULES, "interpreter": _interpreter()}
         if self._packages:
@@ -120,7 +120,7 @@ class PythonTests(BaseEvaluator):
         return problem.digest, own_solution(problem), self._timeout, self._packages
 
     def _job(self, problem: Problem, code: str) -> Job:
-        from reflexion.evaluators.sandbox.model import Job
+        from reflexion.evaluators.sandbox.jobs import Job
 
         own = own_solution(problem)
         return Job(

@@ -9,10 +9,10 @@ from typing import Any
 from reflexion.evaluators.common import BaseEvaluator, accepted_answers, needs_answer, quoted, references
 from reflexion.evaluators.reading.answers import Statement, stated_answer
 from reflexion.evaluators.reading.matching import first_sentence, number_meant, number_stated, same_answer
-from reflexion.evaluators.reading.options import chosen_option, option_of, read_options
+from reflexion.evaluators.reading.multiple_choice import chosen_option, option_of, read_options
+from reflexion.evaluators.reading.normalisation import clean, folded, is_unspaced, normalize_answer
 from reflexion.evaluators.reading.quantities import Quantity, all_numbers, equal, whole_number
-from reflexion.evaluators.reading.wording import clean, folded, is_unspaced, normalize_answer
-from reflexion.thought import split_thought
+from reflexion.loop.thought import split_thought
 from reflexion.types import Evaluation, Problem, Trial
 
 __all__ = ["Choice", "Contains", "ExactMatch", "NormalizedMatch", "Numeric", "TokenF1", "token_f1"]

@@ -10,40 +10,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from reflexion.errors import ConfigurationError
-from reflexion.llm.base import LLM, ChatReply, ChatRequest, Message, Role, Sampling
+from reflexion.llm.chat_model import LLM, ChatReply, ChatRequest, Message, Role, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from reflexion.llm.batch_api import BatchApiLLM
-    from reflexion.llm.batching import BatchedAsk, BatchedReply
-    from reflexion.llm.budget import Budget, BudgetedLLM
-    from reflexion.llm.extras import Extras
-    from reflexion.llm.limits import AdaptiveLimiter, LimitChange, limit_changes
+    from reflexion.llm.batch_jobs.batch_api import BatchApiLLM
+    from reflexion.llm.endpoint.extras import Extras
+    from reflexion.llm.endpoint.openai_chat import OpenAIChat
     from reflexion.llm.local import LocalLLM
-    from reflexion.llm.openai import OpenAIChat
-    from reflexion.llm.recording import RecordingLLM, ReplayLLM
+    from reflexion.llm.pacing.limits import AdaptiveLimiter, LimitChange, limit_changes
     from reflexion.llm.roles import ModelRoles
     from reflexion.llm.structured import ask_structured
+    from reflexion.llm.wrappers.batched_asks import BatchedAsk, BatchedReply
+    from reflexion.llm.wrappers.budget import Budget, BudgetedLLM
+    from reflexion.llm.wrappers.recording import RecordingLLM, ReplayLLM
 
 _HOMES = {
-    "AdaptiveLimiter": "reflexion.llm.limits",
-    "BatchApiLLM": "reflexion.llm.batch_api",
-    "BatchedAsk": "reflexion.llm.batching",
-    "BatchedReply": "reflexion.llm.batching",
-    "Budget": "reflexion.llm.budget",
-    "BudgetedLLM": "reflexion.llm.budget",
-    "Extras": "reflexion.llm.extras",
-    "LimitChange": "reflexion.llm.limits",
+    "AdaptiveLimiter": "reflexion.llm.pacing.limits",
+    "BatchApiLLM": "reflexion.llm.batch_jobs.batch_api",
+    "BatchedAsk": "reflexion.llm.wrappers.batched_asks",
+    "BatchedReply": "reflexion.llm.wrappers.batched_asks",
+    "Budget": "reflexion.llm.wrappers.budget",
+    "BudgetedLLM": "reflexion.llm.wrappers.budget",
+    "Extras": "reflexion.llm.endpoint.extras",
+    "LimitChange": "reflexion.llm.pacing.limits",
     "LocalLLM": "reflexion.llm.local",
     "ModelRoles": "reflexion.llm.roles",
-    "OpenAIChat": "reflexion.llm.openai",
-    "RecordingLLM": "reflexion.llm.recording",
-    "ReplayLLM": "reflexion.llm.recording",
+    "OpenAIChat": "reflexion.llm.endpoint.openai_chat",
+    "RecordingLLM": "reflexion.llm.wrappers.recording",
+    "ReplayLLM": "reflexion.llm.wrappers.recording",
     "ask_structured": "reflexion.llm.structured",
-    "limit_changes": "reflexion.llm.limits",
+    "limit_changes": "reflexion.llm.pacing.limits",
 }
 
 __all__ = [
@@ -135,7 +135,7 @@ def open_llm(
         ConfigurationError: the model cannot be had; the message says how to mend it.
         StorageError: the recording or the state file cannot be used.
     """
-    from reflexion.llm.extras import NO_EXTRAS
+    from reflexion.llm.endpoint.extras import NO_EXTRAS
 
     llm = _open(
         spec.strip(),
@@ -150,11 +150,11 @@ def open_llm(
         extras=extras or NO_EXTRAS,
     )
     if record is not None:
-        from reflexion.llm.recording import RecordingLLM
+        from reflexion.llm.wrappers.recording import RecordingLLM
 
         llm = RecordingLLM(llm, record)
     if budget is not None and budget.limited:
-        from reflexion.llm.budget import BudgetedLLM
+        from reflexion.llm.wrappers.budget import BudgetedLLM
 
         llm = BudgetedLLM(llm, budget)
     return llm
@@ -190,18 +190,18 @@ def _open(
             extras=extras,
         )
     if kind == "replay":
-        from reflexion.llm.recording import ReplayLLM
+        from reflexion.llm.wrappers.recording import ReplayLLM
 
         if not rest:
             raise ConfigurationError("replay: needs the path of a recording, as in replay:exchanges.jsonl")
         return ReplayLLM(rest)
 
     if batch_state is not None:
-        from reflexion.llm.batch_api import BatchApiLLM
+        from reflexion.llm.batch_jobs.batch_api import BatchApiLLM
 
         return BatchApiLLM(spec, batch_state, base_url, api_key, max_attempts=max_attempts, extras=extras)
 
-    from reflexion.llm.openai import OpenAIChat
+    from reflexion.llm.endpoint.openai_chat import OpenAIChat
 
     return OpenAIChat(
         spec,

@@ -19,9 +19,9 @@ from typing import Any
 import orjson
 
 from reflexion.errors import ConfigurationError, EndpointError
-from reflexion.llm.base import ChatReply, ChatRequest
-from reflexion.llm.extras import NO_EXTRAS, Extras
-from reflexion.llm.openai import OpenAIChat
+from reflexion.llm.chat_model import ChatReply, ChatRequest
+from reflexion.llm.endpoint.extras import NO_EXTRAS, Extras
+from reflexion.llm.endpoint.openai_chat import OpenAIChat
 from reflexion.llm.prices import free
 
 __all__ = ["LocalLLM", "bundled_weights", "weights_digest"]

@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
-from reflexion.llm.wire import Tokens
+from reflexion.llm.endpoint.wire import Tokens
 
 __all__ = ["Pricer", "free", "price_list"]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from reflexion.errors import MalformedReplyError
-from reflexion.llm.base import LLM, ChatReply, ChatRequest, Message
+from reflexion.llm.chat_model import LLM, ChatReply, ChatRequest, Message
 
 __all__ = ["ask_structured", "parse_structured", "strict_schema"]
 

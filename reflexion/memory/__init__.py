@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from reflexion.errors import ConfigurationError
-from reflexion.memory.base import EvictionPolicy, Memory, MemoryLimits, MemoryStats, Query
-from reflexion.memory.store import Store, StoredMemory
+from reflexion.memory.episodic_memory import EvictionPolicy, Memory, MemoryLimits, MemoryStats, Query
+from reflexion.memory.threaded_memory import Store, StoredMemory
 
 __all__ = [
     "EvictionPolicy",
@@ -73,16 +73,16 @@ def make_limits(**values: Any) -> MemoryLimits:
 def _open_store(url: str, limits: MemoryLimits, wait: float) -> tuple[Store, int]:
     scheme = url.partition(":")[0].lower()
     if url.lower() in ("memory://", "memory:"):
-        from reflexion.memory.process_store import ProcessStore
+        from reflexion.memory.process_memory import ProcessStore
 
         return ProcessStore(limits), 0
     if scheme in ("redis", "rediss"):
-        from reflexion.memory.redis_store import RedisStore
+        from reflexion.memory.redis_memory import RedisStore
 
         return RedisStore(url, limits, wait), 4
     path = sqlite_path(url)
     if path is not None:
-        from reflexion.memory.sqlite_store import SqliteStore
+        from reflexion.memory.sqlite_memory import SqliteStore
 
         return SqliteStore(path, limits, wait), 1
     raise ConfigurationError(

@@ -12,7 +12,7 @@ from typing import NamedTuple, TextIO
 from pydantic import ValidationError
 
 from reflexion.errors import DatasetError, StorageError
-from reflexion.memory.base import Memory
+from reflexion.memory.episodic_memory import Memory
 from reflexion.types import Lesson
 
 __all__ = ["Imported", "export_lessons", "import_lessons"]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reflexion.report import wording
+from reflexion.report import phrases
 from reflexion.report.statistics import wilson
 from reflexion.report.tally import BOUNDS, Tally
 from reflexion.telemetry.agreement import Agreement, Fallible
@@ -158,7 +158,7 @@ def learning_curve(summaries: Sequence[Summary]) -> Chart:
         height=340 if len(curves) == 1 else 370,
     )
     rows = [
-        [name, *(_share(n, s) for n in solved_by_each(s, trials)), wording.handed_in(s.handed_in)]
+        [name, *(_share(n, s) for n in solved_by_each(s, trials)), phrases.handed_in(s.handed_in)]
         for name, s in zip(names, summaries, strict=True)
     ]
     first, last = (summaries[0].solved_by_trial[0], summaries[0].solved_by_trial[-1])
@@ -317,8 +317,8 @@ def _tokens(s: Summary) -> Chart:
 def _money(s: Summary) -> Chart:
     known = {f"{u.role}: {u.model}": u.usage.at_least_usd for u in s.usage}
     costs = {name: cost for name, cost in known.items() if cost is not None}
-    saved = wording.amount(s.cost_saved_usd, s.cost_saved_at_least_usd)
-    text = f"Spent: {wording.cost(s)}. Saved by the cache: {saved}."
+    saved = phrases.amount(s.cost_saved_usd, s.cost_saved_at_least_usd)
+    text = f"Spent: {phrases.cost(s)}. Saved by the cache: {saved}."
     return bars("money", "US dollars by role and model", text, costs, what="role and model", form="{:.3g}")
 
 
@@ -338,7 +338,7 @@ def _agreement(id: str, title: str, found: Agreement) -> Chart:
         "rejected, rightly": found.counts[False, False],
         "rejected, wrongly": found.counts[False, True],
     }
-    text = f"They are {wording.agreement(found.rates)}. {wording.AGREEMENT}"
+    text = f"They are {phrases.agreement(found.rates)}. {phrases.AGREEMENT}"
     right, wrong = OUTCOMES["solved"], OUTCOMES["failed"]
     colours = dict(zip(counts, (right, wrong, right, wrong), strict=True))
     return bars(id, title, text, counts, what="verdict", colours=colours)

@@ -9,9 +9,9 @@ import orjson
 from pydantic import Field
 
 from reflexion.errors import ConfigurationError
-from reflexion.report import wording
+from reflexion.report import phrases
 from reflexion.report.statistics import mcnemar
-from reflexion.runs import EpisodeKey, RunFolder
+from reflexion.run.run_folder import EpisodeKey, RunFolder
 from reflexion.telemetry.deciders import Stopper
 from reflexion.telemetry.summary import Summary, SummaryBuilder
 from reflexion.types import Frozen, Outcome
@@ -124,7 +124,7 @@ class Comparison(Frozen):
             _row("pass rate, shared episodes", a.pass_rate, b.pass_rate, "{:.1%}", "{:+.1%}"),
             _row("handed-in pass rate, whole run", a.handed_in_rate, b.handed_in_rate, "{:.1%}", "{:+.1%}"),
             _cost_row("cost, US dollars", *((f.cost_usd, f.cost_at_least_usd) for f in (a, b))),
-            _cost_row("cost without the cache", *((f.whole_cost_usd, wording.whole_at_least(f)) for f in (a, b))),
+            _cost_row("cost without the cache", *((f.whole_cost_usd, phrases.whole_at_least(f)) for f in (a, b))),
             _row("tokens", a.tokens, b.tokens, "{:,}", "{:+,}"),
             _row("tokens without the cache", a.whole_tokens, b.whole_tokens, "{:,}", "{:+,}"),
             _row("LLM calls", a.llm_calls, b.llm_calls, "{:,}", "{:+,}"),
@@ -260,7 +260,7 @@ def _row(name: str, a: float | None, b: float | None, form: str, delta: str) -> 
 
 def _cost_row(name: str, *costs: tuple[float | None, float | None]) -> str:
     (a, _), (b, _) = costs
-    cells = " | ".join(wording.amount(*cost, sign="") for cost in costs)
+    cells = " | ".join(phrases.amount(*cost, sign="") for cost in costs)
     return f"| {name} | {cells} | {'' if a is None or b is None else f'{b - a:+.4f}'} |"
 
 
@@ -269,7 +269,7 @@ def _curve(figures: Figures) -> str:
 
 
 def _stopped(figures: Figures) -> str:
-    return _cell(wording.stopped_by(figures.stopped_by, len(figures.solved_by_trial)))
+    return _cell(phrases.stopped_by(figures.stopped_by, len(figures.solved_by_trial)))
 
 
 def _cell(text: str) -> str:

@@ -13,13 +13,13 @@ import orjson
 
 from reflexion._files import storage_errors, write_atomic
 from reflexion.errors import ConfigurationError, StorageError
-from reflexion.report import wording
-from reflexion.report.ablation import gather, is_ablation
+from reflexion.report import phrases
 from reflexion.report.charts import Chart, charts_of, concurrency_chart, learning_curve
-from reflexion.report.combined import combined_charts, combined_rows, combined_table
 from reflexion.report.compare import summary_of
+from reflexion.report.strategy_report import combined_charts, combined_rows, combined_table
+from reflexion.report.strategy_table import gather, is_ablation
 from reflexion.report.tally import Tally, detail_of, row_of
-from reflexion.runs import RunFolder
+from reflexion.run.run_folder import RunFolder
 from reflexion.telemetry.deciders import VerdictCount
 from reflexion.telemetry.summary import Summary
 
@@ -66,7 +66,7 @@ def write_report(run_dir: Path | str, *, others: Sequence[Path | str] = ()) -> P
         judging=_judging(summary),
         verdicts=summary.verdicts,
         notes=summary.notes,
-        errors=wording.errors_told([summary]),
+        errors=phrases.errors_told([summary]),
         replies=summary.replies.lines(),
         charts=charts,
         parameters=run.parameters,
@@ -99,10 +99,10 @@ def _combined(folder: Path) -> Iterator[str]:
         strategies=[strategy.value for strategy in ablation.strategies],
         finished=len(runs) == len(ablation.strategies) and all(run.summary() is not None for _, run in runs),
         comparison=combined_table(ablation),
-        judging=wording.stopped_by_each([(run.strategy, run.summary) for run in ablation.runs]),
+        judging=phrases.stopped_by_each([(run.strategy, run.summary) for run in ablation.runs]),
         notes=tuple(dict.fromkeys(note for run in ablation.runs for note in run.summary.notes)),
-        errors=wording.errors_told(run.summary for run in ablation.runs),
-        replies=wording.replies_each([(run.strategy, run.summary) for run in ablation.runs]),
+        errors=phrases.errors_told(run.summary for run in ablation.runs),
+        replies=phrases.replies_each([(run.strategy, run.summary) for run in ablation.runs]),
         runs=[run.run for run in ablation.runs],
         charts=combined_charts(ablation),
         parameters={name: value for name, value in runs[0][1].parameters.items() if name not in varies},
@@ -146,11 +146,11 @@ def _page(
         comparison=comparison,
         runs=runs,
         judging=judging,
-        verdicts=[(wording.judged_by(row), row) for row in verdicts] if len(verdicts) > 1 else [],
+        verdicts=[(phrases.judged_by(row), row) for row in verdicts] if len(verdicts) > 1 else [],
         notes=notes,
         errors=errors,
         replies=replies,
-        captions=(wording.STOPPED_BY, wording.HANDED_IN),
+        captions=(phrases.STOPPED_BY, phrases.HANDED_IN),
         pass_at=summary.pass_at_k if comparison is None else {},
         charts=[(chart, Markup(chart.svg)) for chart in charts],  # noqa: S704 - pygal escapes every text
         parameters=[(name, _shown(value)) for name, value in parameters.items() if value not in (None, {}, [])],
@@ -208,8 +208,8 @@ def _tiles(s: Summary) -> list[tuple[str, str, str]]:
         ),
         (
             "Cost",
-            wording.amount(s.cost_usd, s.cost_at_least_usd),
-            wording.cost_unknown_because([s]) or "US dollars",
+            phrases.amount(s.cost_usd, s.cost_at_least_usd),
+            phrases.cost_unknown_because([s]) or "US dollars",
         ),
         ("Cache hits", _percent(s.cache_hit_rate), f"{s.cached_steps:,} cached, {s.executed_steps:,} executed"),
         ("Error rate", f"{s.error_rate:.1%}", f"{s.errors} episodes ended in an error, {s.not_run} did not run"),
@@ -241,17 +241,17 @@ def _handed_in(s: Summary) -> tuple[str, str, str]:
     found = s.handed_in
     if found is None or found.rate is None or found.interval is None:
         return ("Handed-in pass rate", "not on record" if s.episodes else "no data", "without the oracle")
-    told = f"{found.solved} of {s.episodes}; 95 % interval {wording.interval(found.interval)}"
+    told = f"{found.solved} of {s.episodes}; 95 % interval {phrases.interval(found.interval)}"
     return ("Handed-in pass rate", _percent(found.rate), told)
 
 
 def _judging(s: Summary) -> list[tuple[str, str]]:
     """What decided, by whom answers were judged, and what speaks against it."""
     return [
-        ("Stopped by", wording.stopped_by(s.stopped_by, s.max_trials)),
-        *(wording.verdict_rows(s) if len(s.verdicts) == 1 else ()),
-        *wording.judging(s),
-        *((wording.FALLIBLE[name], wording.agreement(rates)) for name, rates in s.agreement.items()),
+        ("Stopped by", phrases.stopped_by(s.stopped_by, s.max_trials)),
+        *(phrases.verdict_rows(s) if len(s.verdicts) == 1 else ()),
+        *phrases.judging(s),
+        *((phrases.FALLIBLE[name], phrases.agreement(rates)) for name, rates in s.agreement.items()),
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from reflexion.runs import RunFolder
+from reflexion.run.run_folder import RunFolder
 from reflexion.types import Episode, Outcome
 
 __all__ = ["comparison_junit", "to_junit"]

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 
 from reflexion._files import json_bytes, storage_errors, write_atomic
 from reflexion.errors import ConfigurationError, StorageError
-from reflexion.runs import EPISODES
+from reflexion.run.run_folder import EPISODES
 from reflexion.types import Frozen
 
 __all__ = ["Channel", "EndNote", "FolderChannel", "Orders", "RedisChannel", "open_channel"]
@@ -196,7 +196,7 @@ class RedisChannel:
         Raises:
             ConfigurationError: the URL is malformed.
         """
-        from reflexion.cache.redis_client import RedisAddress
+        from reflexion.redis.redis_client import RedisAddress
 
         self._client, self._sentinels = RedisAddress.parse(url).async_client(REPLY_SECONDS)
         self._prefix = prefix

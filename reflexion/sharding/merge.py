@@ -11,9 +11,9 @@ import orjson
 from pydantic import ValidationError
 
 from reflexion._files import storage_errors
-from reflexion.batch import Plan, Progress, mark_rest
-from reflexion.config import BatchParameters
-from reflexion.runs import EpisodeKey, RunFolder
+from reflexion.run.batch_run import Plan, Progress, mark_rest
+from reflexion.run.parameters import BatchParameters
+from reflexion.run.run_folder import EpisodeKey, RunFolder
 from reflexion.telemetry.summary import Summary
 from reflexion.types import Episode, Outcome
 

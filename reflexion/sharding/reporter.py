@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from reflexion.errors import StorageError
-from reflexion.runs import RunFolder
+from reflexion.run.run_folder import RunFolder
 from reflexion.sharding.channel import Channel, EndNote
-from reflexion.sharding.parameters import Shard
+from reflexion.sharding.shard_parameters import Shard
 from reflexion.types import Episode
 
 __all__ = ["SEND_SECONDS", "Reporter"]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reflexion.telemetry.collector import Collector
-    from reflexion.telemetry.monitor import PerformanceMonitor
     from reflexion.telemetry.performance import PerformanceReport
+    from reflexion.telemetry.performance_monitor import PerformanceMonitor
     from reflexion.telemetry.sampler import ProcessSampler
     from reflexion.telemetry.summary import Summary, SummaryBuilder
     from reflexion.telemetry.targets import TargetResult, Targets, TargetStatus
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # A run's record needs the summary alone: the rest is loaded on first use.
 _HOMES = {
     "Collector": "reflexion.telemetry.collector",
-    "PerformanceMonitor": "reflexion.telemetry.monitor",
+    "PerformanceMonitor": "reflexion.telemetry.performance_monitor",
     "PerformanceReport": "reflexion.telemetry.performance",
     "ProcessSampler": "reflexion.telemetry.sampler",
     "Summary": "reflexion.telemetry.summary",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from reflexion.report import wording
+from reflexion.report import phrases
 from reflexion.telemetry.deciders import Stopper
 from reflexion.telemetry.summary import Percentiles, Tokens
 from reflexion.telemetry.targets import TargetResult, TargetStatus
@@ -109,7 +109,7 @@ class PerformanceReport(Frozen):
         rows = {
             "requests": f"{self.requests}",
             "episodes": f"{self.episodes}" + _listed(self.outcomes),
-            "stopped by": wording.stopped_by(self.stopped_by) if self.stopped_by else "no data",
+            "stopped by": phrases.stopped_by(self.stopped_by) if self.stopped_by else "no data",
             "elapsed": _number(self.elapsed_seconds, "s"),
             "response time p50 / p95 / p99 / max": _durations(times) + f" of {self.responses}",
             "waiting time p50 / p95 / p99 / max": _durations(self.waiting_time),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from reflexion.llm.base import Role
+from reflexion.llm.chat_model import Role
 from reflexion.report.statistics import Attempts, Estimate, wilson
 from reflexion.telemetry.agreement import Agreement, AgreementRates, Fallible, verdicts
 from reflexion.telemetry.deciders import DeciderCounts, HandedIn, Stopper, VerdictCount, Way
+from reflexion.telemetry.empty_replies import ReplyCounter, ReplyCounts
 from reflexion.telemetry.error_words import ErrorWords
 from reflexion.telemetry.histogram import DurationHistogram
-from reflexion.telemetry.replies import ReplyCounter, ReplyCounts
 from reflexion.types import Episode, Evaluation, Frozen, Outcome, Reflection, StepName, StepOutput, Usage
 
 __all__ = [

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from reflexion.report import write_report
-from reflexion.report.ablation import run_name, write_plan
+from reflexion.report.strategy_table import run_name, write_plan
 from reflexion.types import Outcome, Strategy
 from tests.unit.report.runs import episode, make_run
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from flows.batch import batch_evaluation
-from flows.episode import EpisodeRun, episode
-from flows.sharded import sharded_evaluation
-from flows.submitted import SubmittedRun
 from reflexion import Episode, Evaluation, Problem, ReflexionAgent, Sampling, Strategy
 from reflexion.actors import Environment, State, tool
-from reflexion.batch import BatchResult
-from reflexion.config import BatchParameters, EpisodeParameters
-from reflexion.sharding.parameters import ShardedParameters
+from reflexion.flows.batch import batch_evaluation
+from reflexion.flows.episode import EpisodeRun, episode
+from reflexion.flows.sharded import sharded_evaluation
+from reflexion.flows.submitted import SubmittedRun
+from reflexion.run.batch_run import BatchResult
+from reflexion.run.parameters import BatchParameters, EpisodeParameters
+from reflexion.sharding.shard_parameters import ShardedParameters
 from reflexion.telemetry import PerformanceMonitor
 from reflexion.testing import ScriptedLLM
 

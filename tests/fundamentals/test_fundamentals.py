@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.batch import batch_evaluation
 from reflexion import Outcome, Problem, ReflexionAgent, Sampling, Strategy
-from reflexion.config import BatchParameters
+from reflexion.flows.batch import batch_evaluation
+from reflexion.run.parameters import BatchParameters
 from reflexion.telemetry import PerformanceMonitor
 from reflexion.testing import ScriptedEndpoint
 from tests.support.prefect_server import PrefectServer

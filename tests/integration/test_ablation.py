@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import EXIT_GATE, EXIT_USAGE
+from reflexion.cli.main import EXIT_GATE, EXIT_USAGE
 from reflexion.testing import ScriptedEndpoint
 from tests.support.commands import Command, command_in, one_message
 from tests.support.evals import write_problems

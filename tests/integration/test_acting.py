@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import EXIT_USAGE
+from reflexion.cli.main import EXIT_USAGE
 from reflexion.testing import ScriptedEndpoint
 from reflexion.types import Episode
 from tests.support.commands import Command, Ended, command_in, one_message

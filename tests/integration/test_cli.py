@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import EXIT_FAILED, EXIT_GATE, EXIT_INTERRUPTED, EXIT_USAGE
-from reflexion.llm import backoff
+from reflexion.cli.main import EXIT_FAILED, EXIT_GATE, EXIT_INTERRUPTED, EXIT_USAGE
+from reflexion.llm.pacing import backoff
 from reflexion.testing import ScriptedEndpoint
 from tests.redis_server import free_port
 from tests.support.commands import Command, Ended, command_in, one_message
@@ -300,7 +300,7 @@ def test_a_full_disk_keeps_whole_lines_and_the_run_can_go_on(
     arguments += ["--strategy", "none", "--max-trials", "2"]
     # The kernel refuses to let a file grow beyond this, as a full disk does.
     process = subprocess.Popen(
-        [sys.executable, "-c", SMALL_FILES + "from flows.cli import main; main()", *arguments],
+        [sys.executable, "-c", SMALL_FILES + "from reflexion.cli.main import main; main()", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import execute
-from reflexion.batch import execute_batch
 from reflexion.cache import open_cache
-from reflexion.config import BatchParameters
-from reflexion.runs import RunFolder
+from reflexion.cli.main import execute
+from reflexion.run.batch_run import execute_batch
+from reflexion.run.parameters import BatchParameters
+from reflexion.run.run_folder import RunFolder
 from reflexion.testing import ScriptedEndpoint
 from reflexion.types import Episode
 from tests.redis_server import RedisServer

@@ -17,12 +17,12 @@ from prefect import get_client
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
 
-from flows.batch import batch_evaluation
-from flows.episode import episode
-from flows.runnable import RunnableFlow
-from reflexion.batch import BatchResult
-from reflexion.config import BatchParameters, EpisodeParameters
 from reflexion.errors import RunFailedError
+from reflexion.flows.batch import batch_evaluation
+from reflexion.flows.episode import episode
+from reflexion.flows.runnable import RunnableFlow
+from reflexion.run.batch_run import BatchResult
+from reflexion.run.parameters import BatchParameters, EpisodeParameters
 from reflexion.testing import ScriptedEndpoint
 from reflexion.types import Episode
 from tests.support.evals import CALLS, write_problems
@@ -116,7 +116,7 @@ def test_the_form_has_titles_bounds_and_choices(flow: RunnableFlow[..., Any]) ->
 
 
 def test_a_module_path_names_the_flow() -> None:
-    found = load_flow_from_entrypoint("flows.batch.batch_evaluation")
+    found = load_flow_from_entrypoint("reflexion.flows.batch.batch_evaluation")
     assert isinstance(found, RunnableFlow) and found.name == "batch-evaluation"
     assert inspect.iscoroutinefunction(found.fn)
 
@@ -129,7 +129,7 @@ async def test_a_flow_run_made_by_the_server_is_carried_out_by_a_runner_s_proces
     started = {"PREFECT__FLOW_RUN_ID": str(made.id), "REFLEXION_LLM": "mock"}
     await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "prefect.flow_engine", "flows.batch.batch_evaluation"],
+        [sys.executable, "-m", "prefect.flow_engine", "reflexion.flows.batch.batch_evaluation"],
         env={**os.environ, **started},
         check=True,
         capture_output=True,

@@ -81,9 +81,9 @@ def test_a_missing_block_is_named_on_the_command_line_and_in_the_state(
     code, _, err = cli("eval", write_problems(tmp_path / "p.jsonl", 1), "--llm", "mock")
     assert code == 2 and f"error: {said}; make it in the UI under Blocks" in err and "Traceback" not in err
 
-    from flows.batch import batch_evaluation
-    from reflexion.config import BatchParameters
     from reflexion.errors import ConfigurationError
+    from reflexion.flows.batch import batch_evaluation
+    from reflexion.run.parameters import BatchParameters
 
     dataset = write_problems(tmp_path / "q.jsonl", 1)
     with pytest.raises(ConfigurationError, match="no-such-block"):

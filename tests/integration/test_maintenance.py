@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.maintenance import MaintenanceParameters, maintenance
 from reflexion.cache import CachedStep, open_cache
 from reflexion.errors import ConfigurationError
+from reflexion.flows.maintenance import MaintenanceParameters, maintenance
 from reflexion.keys import digest
 from reflexion.memory import MemoryLimits, open_memory
 from reflexion.types import Lesson

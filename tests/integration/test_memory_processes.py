@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reflexion.memory import MemoryLimits, Query, open_memory, store
+from reflexion.memory import MemoryLimits, Query, open_memory
+from reflexion.memory import threaded_memory as store
 from reflexion.types import Lesson
 from tests.redis_server import RedisServer
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from reflexion import ReflexionAgent
-from reflexion.batch import BatchResult, execute_batch
-from reflexion.config import BatchParameters
 from reflexion.errors import RunFailedError
-from reflexion.runs import RunFolder
-from reflexion.telemetry.replies import ReplyCounter
+from reflexion.run.batch_run import BatchResult, execute_batch
+from reflexion.run.parameters import BatchParameters
+from reflexion.run.run_folder import RunFolder
+from reflexion.telemetry.empty_replies import ReplyCounter
 from reflexion.types import Episode, Outcome
 from tests.support.dialects import Speaking, completion, refused, strangers
 from tests.support.evals import cli

@@ -25,14 +25,21 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows import records
-from flows.batch import OBSERVERS, batch_evaluation
-from flows.monitoring import TARGET_MISSED, MonitoringParameters, Scope, monitoring, report_from_records, scope_of
-from reflexion.config import BatchParameters
 from reflexion.errors import ConfigurationError, RunFailedError
+from reflexion.flows.batch import OBSERVERS, batch_evaluation
+from reflexion.flows.monitoring import (
+    TARGET_MISSED,
+    MonitoringParameters,
+    Scope,
+    monitoring,
+    report_from_records,
+    scope_of,
+)
+from reflexion.run.parameters import BatchParameters
+from reflexion.tasks import performance_records as records
+from reflexion.tasks.step_records import FlowNote
 from reflexion.telemetry import PerformanceMonitor, PerformanceReport, Targets, TargetStatus
 from reflexion.testing import ScriptedEndpoint
-from tasks.records import FlowNote
 from tests.support.evals import cli, start_cli, write_problems
 from tests.support.prefect_server import PrefectServer
 from tests.support.records import flow_run_of, task_runs
@@ -246,7 +253,7 @@ async def test_pages_of_any_size_give_the_same_report(
 ) -> None:
     _, flow_run = await watched(BatchParameters(dataset=write_problems(tmp_path / "p.jsonl", 4), llm="mock"))
     whole = await report_from_records(Scope(flow_run=flow_run))
-    monkeypatch.setattr("flows.records.PAGE", page)
+    monkeypatch.setattr("reflexion.tasks.performance_records.PAGE", page)
     assert await report_from_records(Scope(flow_run=flow_run)) == whole
 
 
@@ -290,7 +297,7 @@ async def test_an_api_that_pages_slowly_gives_the_whole_report_or_says_why_not(
 ) -> None:
     _, flow_run = await watched(BatchParameters(dataset=write_problems(tmp_path / "p.jsonl", 2), llm="mock"))
     whole = await report_from_records(Scope(flow_run=flow_run))
-    monkeypatch.setattr("flows.records.PAGE", 4)
+    monkeypatch.setattr("reflexion.tasks.performance_records.PAGE", 4)
     with slow_pages(os.environ["PREFECT_API_URL"], 0.5) as api:
         with temporary_settings({PREFECT_API_URL: api}):
             began = time.monotonic()

@@ -58,7 +58,7 @@ def worker(site: Site, endpoint: ScriptedEndpoint) -> Iterator[Site]:
 
 def reflexion(site: Site, *arguments: str, **variables: str) -> tuple[int, str]:
     """Exit code and output of `reflexion …` as a client of the site."""
-    command = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from reflexion.cli.main import main; main()", *arguments]
     environment = site.client_environment() | variables
     done = subprocess.run(
         command, env=environment, cwd=site.home, check=False, capture_output=True, text=True, timeout=200
@@ -176,7 +176,9 @@ def test_every_deployment_of_the_file_is_there(site: Site) -> None:
             s["timezone"] for s in want.get("schedules", ())
         }
         assert got["parameter_openapi_schema"]["properties"]
-    form = made["flows.batch.batch_evaluation", "process"]["parameter_openapi_schema"]["definitions"]["BatchParameters"]
+    form = made["reflexion.flows.batch.batch_evaluation", "process"]["parameter_openapi_schema"]["definitions"][
+        "BatchParameters"
+    ]
     # A reference to a choice has the title of the choice.
     untitled = [n for n, p in form["properties"].items() if not p.keys() & {"title", "$ref", "allOf"}]
     assert untitled == [], "each field of the form has a title"

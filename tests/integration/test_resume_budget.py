@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reflexion.batch import BatchResult
+from reflexion.run.batch_run import BatchResult
 from reflexion.testing import ScriptedEndpoint
 from reflexion.types import Episode
 from tests.support.evals import CALLS, episodes, evaluate, write_problems

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from flows.commands.serve import SERVED
+from reflexion.cli.commands.serve import SERVED
 from reflexion.testing import ScriptedEndpoint
 from tests.support.evals import cli, start_cli, write_problems
 from tests.support.prefect_server import PrefectServer
@@ -83,12 +83,12 @@ async def test_due_and_asked_for_flows_run_within_the_limit(
         assert deployment["global_concurrency_limit"]["limit"] == served.limit
         assert deployment["concurrency_options"]["collision_strategy"] == served.strategy
         assert deployment["enforce_parameter_schema"] and deployment["description"]
-    (schedule,) = known["flows.batch.batch_evaluation/nightly"]["schedules"]
+    (schedule,) = known["reflexion.flows.batch.batch_evaluation/nightly"]["schedules"]
     assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("* * * * *", "Europe/Berlin")
 
     # Three are asked for at once, and one is due within a minute: two run at a time.
     dataset = write_problems(tmp_path / "asked.jsonl", 4)
-    batch = known["flows.batch.batch_evaluation/default"]["id"]
+    batch = known["reflexion.flows.batch.batch_evaluation/default"]["id"]
     url = f"{prefect_server.url}/deployments/{batch}/create_flow_run"
     for n in range(3):
         await ask(url, {"dataset": dataset, "llm": "mock", "name": f"asked-{n}", "use_cache": False})

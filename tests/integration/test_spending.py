@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from reflexion.batch import BatchResult
-from reflexion.llm.openai import OpenAIChat
-from reflexion.runs import RunFolder
+from reflexion.llm.endpoint.openai_chat import OpenAIChat
+from reflexion.run.batch_run import BatchResult
+from reflexion.run.run_folder import RunFolder
 from reflexion.testing import ScriptedEndpoint
 from reflexion.types import Episode
 from tests.support.evals import evaluate, write_problems

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli import execute
+from reflexion.cli.main import execute
 from reflexion.testing import ScriptedEndpoint
 from tests.support.evals import CALLS, evaluate, write_problems
 

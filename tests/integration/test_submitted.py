@@ -18,12 +18,12 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
-from flows.batch import batch_evaluation
-from flows.sharded import sharded_evaluation
-from flows.submitted import SubmittedRun
-from reflexion.config import BatchParameters
 from reflexion.errors import ConfigurationError, DatasetError, RunFailedError
-from reflexion.sharding.parameters import ShardedParameters
+from reflexion.flows.batch import batch_evaluation
+from reflexion.flows.sharded import sharded_evaluation
+from reflexion.flows.submitted import SubmittedRun
+from reflexion.run.parameters import BatchParameters
+from reflexion.sharding.shard_parameters import ShardedParameters
 from reflexion.testing import ScriptedEndpoint
 from tests.support.evals import CALLS, cli, write_problems
 from tests.support.prefect_server import PrefectServer

@@ -21,12 +21,10 @@ ROOT = Path(__file__).parents[2]
 
 NEEDED = {
     "reflexion/py.typed",
-    "tasks/py.typed",
-    "flows/py.typed",
     "reflexion/datasets/starter.jsonl",
-    "reflexion/memory/redis_store.lua",
-    "flows/batch.py",
-    "tasks/steps.py",
+    "reflexion/memory/redis_memory.lua",
+    "reflexion/flows/batch.py",
+    "reflexion/tasks/step_tasks.py",
 }
 
 

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from reflexion.batch import execute_batch
 from reflexion.cache import open_cache
-from reflexion.cache.base import CachedStep
-from reflexion.config import BatchParameters
+from reflexion.cache.step_cache import CachedStep
 from reflexion.evaluators import resolve_evaluator
 from reflexion.keys import digest
 from reflexion.memory import open_memory
-from reflexion.memory.base import MemoryLimits, Query
+from reflexion.memory.episodic_memory import MemoryLimits, Query
+from reflexion.run.batch_run import execute_batch
+from reflexion.run.parameters import BatchParameters
+from reflexion.tasks.step_records import COMPLETED, StepRecord, read_message, write_message
 from reflexion.telemetry import PerformanceMonitor
 from reflexion.testing import ScriptedEndpoint, ScriptedLLM
 from reflexion.types import Lesson, Problem, Trial, Usage
-from tasks.records import COMPLETED, StepRecord, read_message, write_message
 from tests.support.evals import CALLS, write_problems
 
 ROUNDS = 3

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from prefect.context import FlowRunContext
 
-from flows.batch import OBSERVERS, batch_evaluation
-from reflexion.config import BatchParameters
+from reflexion.flows.batch import OBSERVERS, batch_evaluation
+from reflexion.run.parameters import BatchParameters
+from reflexion.tasks.draining import wait_until_recorded
 from reflexion.testing import ScriptedEndpoint
 from reflexion.types import StepName, StepOutput
-from tasks.recorded import wait_until_recorded
 from tests.redis_server import RedisServer
 from tests.support.evals import CALLS, write_problems
 from tests.waiting import wait_until

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reflexion.evaluators.code import extract_code, extract_solution, fenced_blocks, prompt_code
 from reflexion.evaluators.code.heads import read_head
 from reflexion.evaluators.generated import asserts_of
-from reflexion.thought import split_thought
+from reflexion.loop.thought import split_thought
 from tests.support.timing import MOST_SECONDS, idle_seconds
 
 LENGTH = 100_000

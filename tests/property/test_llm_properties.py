@@ -9,14 +9,14 @@ from pydantic import BaseModel
 
 from reflexion.errors import ReflexionError
 from reflexion.llm import ChatRequest, Message, RecordingLLM, ReplayLLM, Sampling
-from reflexion.llm.batching import split_usage
-from reflexion.llm.budget import Budget
-from reflexion.llm.classify import redact
-from reflexion.llm.limits import AdaptiveLimiter
-from reflexion.llm.pool import public_url
+from reflexion.llm.endpoint.classify import redact
+from reflexion.llm.endpoint.clients import public_url
+from reflexion.llm.endpoint.error_bodies import header_wait
+from reflexion.llm.endpoint.wire import parse_reply
+from reflexion.llm.pacing.limits import AdaptiveLimiter
 from reflexion.llm.structured import parse_structured
-from reflexion.llm.told import header_wait
-from reflexion.llm.wire import parse_reply
+from reflexion.llm.wrappers.batched_asks import split_usage
+from reflexion.llm.wrappers.budget import Budget
 from reflexion.testing import ScriptedLLM
 from reflexion.types import Usage
 

@@ -17,11 +17,11 @@ from reflexion.evaluators.reading.answers import stated_answer
 from reflexion.evaluators.reading.expressions import constant, same_formula
 from reflexion.evaluators.reading.json_values import extract_json, json_objects
 from reflexion.evaluators.reading.latex import plain
-from reflexion.evaluators.reading.options import chosen_option, read_options
+from reflexion.evaluators.reading.multiple_choice import chosen_option, read_options
+from reflexion.evaluators.reading.normalisation import clean, folded
 from reflexion.evaluators.reading.quantities import all_numbers, first_number, last_number, whole_number
 from reflexion.evaluators.reading.verdicts import read_preference, read_vote
-from reflexion.evaluators.reading.wording import clean, folded
-from reflexion.thought import split_thought
+from reflexion.loop.thought import split_thought
 from reflexion.types import Problem, Trial
 from tests.support.timing import MOST_SECONDS, idle_seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflexion.strategies import Decision, decide, view_past
+from reflexion.loop.strategies import Decision, decide, view_past
 from reflexion.types import Lesson, Reflection, Strategy, Trial
 
 STRATEGIES = st.sampled_from(Strategy)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from flows.cli import execute
+from reflexion.cli.main import execute
 
 __all__ = ["Command", "Ended", "command_in", "one_message"]
 

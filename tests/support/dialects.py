@@ -57,7 +57,7 @@ class Speaking(ScriptedEndpoint):
 
 def strangers(monkeypatch: Any) -> None:
     """Forget what was learnt of models: of another one, with the same name at the same port."""
-    from reflexion.llm import openai
+    from reflexion.llm.endpoint import openai_chat as openai
 
     monkeypatch.setattr(openai, "_dialects", {})
 

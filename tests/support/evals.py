@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from reflexion.batch import BatchResult, execute_batch
-from reflexion.config import BatchParameters
+from reflexion.run.batch_run import BatchResult, execute_batch
+from reflexion.run.parameters import BatchParameters
 
 __all__ = ["CALLS", "ENGINES", "Engine", "cli", "episodes", "evaluate", "start_cli", "write_problems"]
 
@@ -43,7 +43,7 @@ def write_problems(path: Path, distinct: int, copies: int = 1, start: int = 0) -
 def evaluate(engine: Engine, dataset: str, **parameters: Any) -> BatchResult:
     """Run a dataset by one of the three engines."""
     if engine != "direct":
-        from flows.batch import batch_evaluation
+        from reflexion.flows.batch import batch_evaluation
 
         size = 1 if engine == "task runs" else 8
         return batch_evaluation.run(BatchParameters(dataset=dataset, llm="mock", steps_per_task_run=size, **parameters))
@@ -56,7 +56,7 @@ def start_cli(*arguments: str, process_group: int | None = None) -> subprocess.P
     Args:
         process_group: 0: in a group of its own.
     """
-    command = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from reflexion.cli.main import main; main()", *arguments]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tasks.environment import DEFAULTS
+from reflexion.tasks.server_defaults import DEFAULTS
 
 __all__ = ["PrefectServer"]
 

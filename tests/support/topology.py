@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tasks.environment import DEFAULTS
+from reflexion.tasks.server_defaults import DEFAULTS
 from tests.redis_server import RedisServer, free_port
 from tests.support.postgres import PostgresServer
 
@@ -145,7 +145,7 @@ class Topology:
 
     def start_cli(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """`reflexion …` as a client of this server, its output in pipes."""
-        command = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
+        command = [sys.executable, "-c", "from reflexion.cli.main import main; main()", *arguments]
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

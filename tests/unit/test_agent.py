@@ -12,7 +12,7 @@ import pytest
 
 from reflexion import Episode, Outcome, Problem, ReflexionAgent, Sampling, Strategy
 from reflexion.errors import AuthenticationError, ConfigurationError, EndpointError
-from reflexion.llm.base import ChatRequest
+from reflexion.llm.chat_model import ChatRequest
 from reflexion.telemetry import PerformanceMonitor
 from reflexion.testing import ScriptedEndpoint, ScriptedLLM, learns_from_reflection
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from reflexion.config import BatchParameters, EpisodeParameters
-from reflexion.session import describe_validation
+from reflexion.run.parameters import BatchParameters, EpisodeParameters
+from reflexion.run.wiring import describe_validation
 from reflexion.settings import Settings
 
 

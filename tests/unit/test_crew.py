@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reflexion.batch import execute_batch
-from reflexion.config import BatchParameters
-from reflexion.crew import CREW, Crew
+from reflexion.run.batch_run import execute_batch
+from reflexion.run.parameters import BatchParameters
+from reflexion.run.workers import CREW, Crew
 from reflexion.testing import ScriptedEndpoint
 from tests.support.evals import CALLS, write_problems
 

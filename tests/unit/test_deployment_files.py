@@ -14,9 +14,9 @@ import compose_spec
 import pytest
 import yaml
 
-from flows.commands.serve import SERVED, check_schedule, make_deployments, serve
+from reflexion.cli.commands.serve import SERVED, check_schedule, make_deployments, serve
 from reflexion.errors import ConfigurationError
-from tasks.environment import SERVER_SETTINGS
+from reflexion.tasks.server_defaults import SERVER_SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENTS = ROOT / "deployments"
@@ -179,7 +179,7 @@ def test_deployments_are_named_described_limited_and_importable() -> None:
         )
     # What is served without workers is what workers are given, but for single shards.
     entrypoints = {str(d.entrypoint) for d in model.deployments}
-    assert {s.entrypoint for s in SERVED} == entrypoints - {"flows.sharded.evaluation_shard"}
+    assert {s.entrypoint for s in SERVED} == entrypoints - {"reflexion.flows.sharded.evaluation_shard"}
 
 
 def test_automations_are_what_prefect_understands() -> None:
@@ -187,7 +187,7 @@ def test_automations_are_what_prefect_understands() -> None:
 
     automations = {a["name"]: AutomationCreate.model_validate(a) for a in load("automations.yaml")["automations"]}
     assert set(automations) == {"reflexion-target-missed", "reflexion-retry-crashed-batch"}
-    from flows.monitoring import TARGET_MISSED
+    from reflexion.flows.monitoring import TARGET_MISSED
 
     assert automations["reflexion-target-missed"].trigger.expect == {TARGET_MISSED}
 

@@ -9,7 +9,7 @@ import pytest
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks import local_server
+from reflexion.tasks import local_server
 from tests.redis_server import free_port
 
 

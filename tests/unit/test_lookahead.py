@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from reflexion.cache import MemoryStepCache
-from reflexion.cache.base import CacheFilter
+from reflexion.cache.step_cache import CacheFilter
 from reflexion.evaluators import resolve_evaluator
-from reflexion.lookahead import episodes_from_cache
-from reflexion.loop import run_episode
-from reflexion.session import Session
-from reflexion.steps import EpisodeOptions, Runtime, build_steps
+from reflexion.loop.algorithm import run_episode
+from reflexion.loop.steps import EpisodeOptions, Runtime, build_steps
+from reflexion.run.lookahead import episodes_from_cache
+from reflexion.run.wiring import Session
 from reflexion.testing import ScriptedLLM, learns_from_reflection
 from reflexion.types import Outcome, Problem
 
@@ -68,7 +68,7 @@ async def test_whole_episodes_are_found_and_no_model_is_asked(known: int, cleare
 
 
 async def test_a_batch_that_is_new_is_not_looked_up_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reflexion.lookahead.EPISODES", 2)
+    monkeypatch.setattr("reflexion.run.lookahead.EPISODES", 2)
     session = session_of(ScriptedLLM([]), Told())
     left = iter([(p, 0) for p in PROBLEMS])
     assert [end async for end in episodes_from_cache(left, session)] == []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from reflexion.errors import AuthenticationError, BudgetExceededError, EndpointError
-from reflexion.loop import Attempt, Steps, run_episode
+from reflexion.loop.algorithm import Attempt, Steps, run_episode
 from reflexion.types import Episode, Evaluation, Lesson, Outcome, Problem, Reflection, Strategy, Trial
 
 PROBLEM = Problem(id="p", prompt="6 x 7?", answer="42")

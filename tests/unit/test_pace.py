@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tasks.recorded import Pace
+from reflexion.tasks.draining import Pace
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int | Exception]:
         return answer
 
     context = SimpleNamespace(flow_run=SimpleNamespace(id=uuid4()))
-    monkeypatch.setattr("tasks.recorded.get_client", client)
-    monkeypatch.setattr("tasks.recorded.count_task_runs", count)
-    monkeypatch.setattr("tasks.recorded.FlowRunContext", SimpleNamespace(get=lambda: context))
+    monkeypatch.setattr("reflexion.tasks.draining.get_client", client)
+    monkeypatch.setattr("reflexion.tasks.draining.count_task_runs", count)
+    monkeypatch.setattr("reflexion.tasks.draining.FlowRunContext", SimpleNamespace(get=lambda: context))
     return answers
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflexion.prompts import DEFAULT_PROMPTS, Prompts, kind_of, trim_middle
-from reflexion.strategies import Past
+from reflexion.loop.prompts import DEFAULT_PROMPTS, Prompts, kind_of, trim_middle
+from reflexion.loop.strategies import Past
 from reflexion.types import Document, Evaluation, Problem, Trial
 
 TEXT = Problem(id="t", prompt="What is six times seven?", answer="42")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reflexion.python_source import parse_python
+from reflexion._python_source import parse_python
 
 NESTED = "def f(x):\n    return " + "[" * 40 + "x" + "]" * 40 + "\n" + "f(1)\n" * 200
 

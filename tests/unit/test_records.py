@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflexion.telemetry.deciders import stopper_of
-from reflexion.types import Decider, Evaluation, Reflection, StepOutput, Trial, Usage
-from tasks.records import (
+from reflexion.tasks.step_records import (
     CACHED,
     COMPLETED,
     JUDGED_BY_MODEL,
@@ -23,6 +21,8 @@ from tasks.records import (
     step_of,
     write_message,
 )
+from reflexion.telemetry.deciders import stopper_of
+from reflexion.types import Decider, Evaluation, Reflection, StepOutput, Trial, Usage
 
 BEGAN, ENDED = "2026-01-02T03:04:05.000000Z", "2026-01-02T03:04:07.500000Z"
 

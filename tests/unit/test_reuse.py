@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reflexion.batch import BatchResult, execute_batch
-from reflexion.config import BatchParameters
 from reflexion.errors import ConfigurationError
-from reflexion.reuse import open_similarity
-from reflexion.runs import RunFolder
+from reflexion.reuse.reflection_reuse import open_similarity
+from reflexion.run.batch_run import BatchResult, execute_batch
+from reflexion.run.parameters import BatchParameters
+from reflexion.run.run_folder import RunFolder
 from reflexion.testing import ScriptedEndpoint
 from reflexion.types import Episode
 from tests.support.evals import write_problems

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reflexion.errors import ConfigurationError, StorageError
-from reflexion.runs import RunFolder, check_run_name, default_run_name
+from reflexion.run.run_folder import RunFolder, check_run_name, default_run_name
 from reflexion.types import Episode, EpisodeError, Evaluation, Outcome, Strategy, Trial, Usage
 
 PARAMETERS = {"dataset": "starter", "llm": "scripted", "strategy": Strategy.REFLEXION, "max_trials": 3}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands import server as command
+from reflexion.cli.commands import server as command
 from reflexion.errors import ConfigurationError
-from tasks.environment import SERVER_SETTINGS, prepare
+from reflexion.tasks.server_defaults import SERVER_SETTINGS, prepare
 
 FILE = Path(__file__).resolve().parents[2] / "deployments" / "server.env"
 

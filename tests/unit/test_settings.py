@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.doctor import inspect_setup, source_of
 from reflexion import ReflexionAgent
-from reflexion.batch import execute_batch
-from reflexion.config import BatchParameters
+from reflexion.cli.commands.doctor import inspect_setup, source_of
 from reflexion.errors import ConfigurationError
+from reflexion.run.batch_run import execute_batch
+from reflexion.run.parameters import BatchParameters
 from reflexion.settings import Reference, Settings, variable_of
-from tasks.settings import aload_settings, read_settings
+from reflexion.tasks.prefect_settings import aload_settings, read_settings
 
 
 def test_texts_may_be_references(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_where_a_setting_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_the_endpoint_of_a_dot_env_file_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from reflexion.session import spec_of
+    from reflexion.run.wiring import spec_of
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "")  # passed on without a value: not set

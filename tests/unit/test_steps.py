@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from reflexion.direct import entry_for
 from reflexion.errors import EndpointError, MalformedReplyError, RefusalError
 from reflexion.evaluators import resolve_evaluator
 from reflexion.keys import differences
-from reflexion.llm.base import ChatReply, Sampling
-from reflexion.loop import Attempt
-from reflexion.prompts import DEFAULT_PROMPTS, Prompts
-from reflexion.steps import EpisodeOptions, Runtime, StepCall, build_steps, perform
-from reflexion.strategies import Past
+from reflexion.llm.chat_model import ChatReply, Sampling
+from reflexion.loop.algorithm import Attempt
+from reflexion.loop.prompts import DEFAULT_PROMPTS, Prompts
+from reflexion.loop.steps import EpisodeOptions, Runtime, StepCall, build_steps, perform
+from reflexion.loop.strategies import Past
+from reflexion.run.cached_steps import entry_for
 from reflexion.testing import ScriptedLLM
 from reflexion.types import Evaluation, Problem, Reflection, StepName, Strategy, Trial, Usage
 
@@ -108,7 +108,7 @@ def test_expensive_steps_are_cached_and_cheap_ones_are_not(step: StepName, probl
 
 
 def test_no_secret_is_in_a_key() -> None:
-    from reflexion.llm.openai import OpenAIChat
+    from reflexion.llm.endpoint.openai_chat import OpenAIChat
 
     llm = OpenAIChat("m", "http://user:hidden@127.0.0.1:9/v1", "sk-hidden")
     fields = call(run=runtime(llm)).fields  # type: ignore[arg-type]

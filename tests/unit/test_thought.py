@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reflexion.thought import Split, split_thought
+from reflexion.loop.thought import Split, split_thought
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 
 from reflexion.errors import RequestRejectedError
-from reflexion.loop import Attempt
-from reflexion.session import Session
-from reflexion.steps import EpisodeOptions, Runtime, StepCall
-from reflexion.strategies import Past
+from reflexion.loop.algorithm import Attempt
+from reflexion.loop.steps import EpisodeOptions, Runtime, StepCall
+from reflexion.loop.strategies import Past
+from reflexion.run.wiring import Session
+from reflexion.tasks.shared_runs import BulkRunner, Item, Wave
 from reflexion.testing import ScriptedLLM
 from reflexion.types import Problem, Trial
-from tasks.bulk import BulkRunner, Item, Wave
 
 
 def runner_of(size: int) -> BulkRunner:
@@ -30,7 +30,7 @@ class Steps:
         self.begun: list[str] = []
         self.may_end = asyncio.Event()
         self.runner = runner
-        monkeypatch.setattr("tasks.bulk.perform", self.perform)
+        monkeypatch.setattr("reflexion.tasks.shared_runs.perform", self.perform)
 
     async def perform(self, call: StepCall) -> Trial:
         name = call.attempt.problem.id
@@ -108,7 +108,7 @@ async def test_a_task_run_that_cannot_begin_leaves_nobody_waiting(monkeypatch: p
 
     runner = runner_of(8)
     steps = Steps(runner, monkeypatch)
-    monkeypatch.setattr("tasks.bulk.begin_at_once", broken)
+    monkeypatch.setattr("reflexion.tasks.shared_runs.begin_at_once", broken)
     for _ in range(2):
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(runner(steps.item("a").call), 5)
@@ -125,7 +125,7 @@ async def test_steps_fill_a_task_run_before_the_next_one(monkeypatch: pytest.Mon
 
     runner = runner_of(4)
     steps = Steps(runner, monkeypatch)
-    monkeypatch.setattr("tasks.bulk.begin_at_once", carry_out)
+    monkeypatch.setattr("reflexion.tasks.shared_runs.begin_at_once", carry_out)
     outputs = await asyncio.gather(*(runner(steps.item(f"p{n}").call) for n in range(10)))
     await runner.drain()
     assert [o.answer for o in outputs if isinstance(o, Trial)] == [f"p{n}" for n in range(10)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from reflexion.datasets.files.lenient_json import OddRecord, parse_json
 from reflexion.datasets.files.packed import PackedFile
-from reflexion.datasets.files.parsing import OddRecord, parse_json
 from reflexion.datasets.files.rows import Inspect, Row, file_digest
 from reflexion.errors import DatasetError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from reflexion.datasets.files.parsing import OddRecord
+from reflexion.datasets.files.lenient_json import OddRecord
 from reflexion.datasets.files.rows import Inspect, Row
 from reflexion.datasets.files.tables import plain_record
 from reflexion.errors import DatasetError

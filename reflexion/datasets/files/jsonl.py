@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
-from reflexion.datasets.files.index import LineIndex, load_index, store_index
+from reflexion.datasets.files.lenient_json import is_inexact, parse_json
+from reflexion.datasets.files.offset_index import LineIndex, load_index, store_index
 from reflexion.datasets.files.packed import PackedFile
-from reflexion.datasets.files.parsing import is_inexact, parse_json
 from reflexion.datasets.files.rows import Inspect, Row, file_digest, select_rows
 from reflexion.errors import DatasetError
 

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import orjson
 
+from reflexion.datasets.files.lenient_json import OddRecord
 from reflexion.datasets.files.packed import PackedFile
-from reflexion.datasets.files.parsing import OddRecord
 from reflexion.datasets.files.rows import Inspect, Row, file_digest, select_rows
 from reflexion.errors import DatasetError
 

@@ -8,7 +8,7 @@ from reflexion.datasets.formats.functions import FUNCTION_FORMATS, docstring_tes
 from reflexion.datasets.formats.plain import PLAIN
 from reflexion.datasets.formats.programs import PROGRAM_FORMATS
 from reflexion.datasets.formats.questions import QUESTION_FORMATS, READING_FORMATS
-from reflexion.datasets.unused import suggested_maps
+from reflexion.datasets.unused_fields import suggested_maps
 from reflexion.errors import DatasetError
 
 __all__ = ["FORMATS", "Format", "Record", "detect", "docstring_tests", "identifier"]

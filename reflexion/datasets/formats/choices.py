@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from string import ascii_uppercase
 from typing import Any, cast
 
-from reflexion.datasets.cells import read_cell
 from reflexion.datasets.formats.fields import Field, Format, Record, Unfit, is_string, is_text
 from reflexion.datasets.formats.messages import is_prompt, prompt_text
+from reflexion.datasets.text_cells import read_cell
 from reflexion.keys import digest
 from reflexion.types import Document
 

@@ -9,7 +9,7 @@ from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
-from reflexion.datasets.cells import as_list, read_cell
+from reflexion.datasets.text_cells import as_list, read_cell
 from reflexion.errors import DatasetError
 from reflexion.types import Problem
 

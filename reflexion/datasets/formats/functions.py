@@ -7,7 +7,7 @@ import doctest
 import re
 from typing import Any
 
-from reflexion.datasets.cells import as_list
+from reflexion._python_source import parse_python
 from reflexion.datasets.formats.differential import differential_tests
 from reflexion.datasets.formats.fields import (
     Field,
@@ -21,7 +21,7 @@ from reflexion.datasets.formats.fields import (
     python_text,
     whole_solution,
 )
-from reflexion.python_source import parse_python
+from reflexion.datasets.text_cells import as_list
 
 __all__ = ["FUNCTION_FORMATS", "docstring_tests", "fenced"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from reflexion.datasets.cells import as_list
+from reflexion.datasets.text_cells import as_list
 
 __all__ = ["ends_with_answer", "is_prompt", "prompt_text"]
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
-from reflexion.datasets.cells import as_list, read_cell
 from reflexion.datasets.formats.fields import Field, Format, Record, Unfit, is_anything, is_string, is_text
 from reflexion.datasets.formats.functions import fenced
+from reflexion.datasets.text_cells import as_list, read_cell
 
 __all__ = ["PROGRAM_FORMATS", "cases_of", "program_tests"]
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from reflexion.datasets.cells import as_list, read_cell
 from reflexion.datasets.formats.fields import Field, Format, Record, Unfit, is_string, is_text
 from reflexion.datasets.formats.messages import is_prompt, prompt_text
+from reflexion.datasets.text_cells import as_list, read_cell
 from reflexion.types import Document
 
 __all__ = ["QUESTION_FORMATS", "READING_FORMATS", "documents_of", "is_documents"]

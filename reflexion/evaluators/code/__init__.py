@@ -10,8 +10,8 @@
 | replies | the code of a reply, made of the others |
 """
 
+from reflexion.evaluators.code.extraction import Solution, extract_code, extract_solution
 from reflexion.evaluators.code.fences import Block, fenced_blocks
 from reflexion.evaluators.code.heads import prompt_code
-from reflexion.evaluators.code.replies import Solution, extract_code, extract_solution
 
 __all__ = ["Block", "Solution", "extract_code", "extract_solution", "fenced_blocks", "prompt_code"]

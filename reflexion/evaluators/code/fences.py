@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from reflexion.evaluators.code.parsing import Reader
+from reflexion.evaluators.code.python_reader import Reader
 
 __all__ = ["Block", "Scan", "fenced_blocks", "is_python", "scan"]
 

@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from reflexion.evaluators.code.fences import is_python, scan
-from reflexion.evaluators.code.parsing import (
+from reflexion.evaluators.code.pieces import dedented, in_bare_text, set_off
+from reflexion.evaluators.code.python_reader import (
     BUILTINS,
     Reader,
     defined_names,
@@ -20,8 +21,7 @@ from reflexion.evaluators.code.parsing import (
     statement_lines,
     statements_in,
 )
-from reflexion.evaluators.code.pieces import dedented, in_bare_text, set_off
-from reflexion.evaluators.code.supplied import TYPING, supplied_imports
+from reflexion.evaluators.code.supplied_imports import TYPING, supplied_imports
 
 __all__ = ["Head", "prompt_code", "read_head"]
 

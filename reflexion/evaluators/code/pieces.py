@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from reflexion.evaluators.code.parsing import BUILTINS, Reader, definitions
-from reflexion.evaluators.code.supplied import TYPING
+from reflexion.evaluators.code.python_reader import BUILTINS, Reader, definitions
+from reflexion.evaluators.code.supplied_imports import TYPING
 
 __all__ = ["dedented", "disguises", "in_bare_text", "in_json", "inline_spans", "is_code_like", "set_off"]
 

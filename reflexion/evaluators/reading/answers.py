@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 
 from reflexion.evaluators.reading.latex import balanced
-from reflexion.evaluators.reading.wording import without_end_tokens
+from reflexion.evaluators.reading.normalisation import without_end_tokens
 
 __all__ = ["Statement", "stated_answer"]
 

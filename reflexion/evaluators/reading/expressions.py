@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 from reflexion.evaluators.reading.latex import plain
-from reflexion.evaluators.reading.wording import bare, clean
+from reflexion.evaluators.reading.normalisation import bare, clean
 
 __all__ = ["constant", "same_formula"]
 

@@ -11,6 +11,7 @@ from reflexion.evaluators.reading.answers import Statement, stated_answer
 from reflexion.evaluators.reading.expressions import constant, same_formula
 from reflexion.evaluators.reading.json_values import extract_json, same_json
 from reflexion.evaluators.reading.latex import plain
+from reflexion.evaluators.reading.normalisation import clean, folded
 from reflexion.evaluators.reading.quantities import (
     Quantity,
     equal,
@@ -19,7 +20,6 @@ from reflexion.evaluators.reading.quantities import (
     number_in_words,
     whole_number,
 )
-from reflexion.evaluators.reading.wording import clean, folded
 
 __all__ = ["answers_to", "first_sentence", "number_meant", "number_stated", "same_answer"]
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import islice
 
 from reflexion.evaluators.reading.latex import plain
-from reflexion.evaluators.reading.wording import bare, clean
+from reflexion.evaluators.reading.normalisation import bare, clean
 
 __all__ = ["Quantity", "all_numbers", "equal", "first_number", "last_number", "number_in_words", "whole_number"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from reflexion.evaluators.reading.json_values import json_objects
-from reflexion.thought import split_thought
+from reflexion.loop.thought import split_thought
 
 __all__ = ["Preference", "Vote", "read_preference", "read_vote"]
 

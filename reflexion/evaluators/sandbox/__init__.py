@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from reflexion.evaluators.sandbox.backends import BACKENDS, Backend
-from reflexion.evaluators.sandbox.model import Failure, Job, Limits, Report, TestOutcome
-from reflexion.evaluators.sandbox.plan import TestPlan
+from reflexion.evaluators.sandbox.jobs import Failure, Job, Limits, Report, TestOutcome
+from reflexion.evaluators.sandbox.judging_plan import TestPlan
 from reflexion.evaluators.sandbox.pool import Sandbox, SandboxError
 
 __all__ = [

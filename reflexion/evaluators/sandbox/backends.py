@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from reflexion.evaluators.sandbox.guest.isolation import SCRATCH, Plan
-from reflexion.evaluators.sandbox.model import Limits
+from reflexion.evaluators.sandbox.guest.jail.isolation import SCRATCH, Plan
+from reflexion.evaluators.sandbox.jobs import Limits
 
 __all__ = ["BACKENDS", "ENVIRONMENT", "Backend", "command", "make_plan", "package_files"]
 

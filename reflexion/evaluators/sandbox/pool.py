@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from reflexion.evaluators.sandbox.backends import BACKENDS, ENVIRONMENT, Backend, command, make_plan
-from reflexion.evaluators.sandbox.guest.channel import Channel, ChannelClosedError, MessageTooLargeError
+from reflexion.evaluators.sandbox.guest.pipe import Channel, ChannelClosedError, MessageTooLargeError
 from reflexion.evaluators.sandbox.guest.zygote import HEADER
-from reflexion.evaluators.sandbox.model import Failure, Job, Limits, Report, TestOutcome
+from reflexion.evaluators.sandbox.jobs import Failure, Job, Limits, Report, TestOutcome
 
 __all__ = ["Sandbox", "SandboxError"]
 

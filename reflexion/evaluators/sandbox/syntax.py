@@ -9,7 +9,7 @@ import symtable
 from collections.abc import Sequence
 from functools import lru_cache
 
-from reflexion.python_source import parse_python
+from reflexion._python_source import parse_python
 
 __all__ = [
     "base_name",

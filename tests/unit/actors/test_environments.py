@@ -12,11 +12,11 @@ import pytest
 
 from reflexion import Episode, Problem, ReflexionAgent
 from reflexion.actors.environments import Environment, State, open_environment
-from reflexion.actors.rooms import Rooms
-from reflexion.checks import check_problems
+from reflexion.actors.room_world import Rooms
 from reflexion.datasets import open_dataset
 from reflexion.errors import ConfigurationError, DatasetError, ReflexionError
 from reflexion.evaluators import resolve_evaluator
+from reflexion.run.checks import check_problems
 from reflexion.testing import ScriptedLLM
 from tests.unit.actors.test_react import Textual, called, runtime_of
 

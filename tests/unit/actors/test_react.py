@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from reflexion import Document, Episode, Problem, ReflexionAgent
-from reflexion.checks import check_problems
-from reflexion.config import EpisodeParameters
 from reflexion.errors import ConfigurationError, MalformedReplyError, RequestRejectedError, ToolsRejectedError
-from reflexion.llm.base import ChatReply, ChatRequest
-from reflexion.llm.openai import OpenAIChat
-from reflexion.llm.recording import RecordingLLM, ReplayLLM
-from reflexion.loop import Attempt
-from reflexion.prompt_budget import TokenBudget
-from reflexion.session import tool_source
-from reflexion.steps import EpisodeOptions, Runtime, StepCall, perform
-from reflexion.strategies import Past
+from reflexion.llm.chat_model import ChatReply, ChatRequest
+from reflexion.llm.endpoint.openai_chat import OpenAIChat
+from reflexion.llm.wrappers.recording import RecordingLLM, ReplayLLM
+from reflexion.loop.algorithm import Attempt
+from reflexion.loop.prompt_budget import TokenBudget
+from reflexion.loop.steps import EpisodeOptions, Runtime, StepCall, perform
+from reflexion.loop.strategies import Past
+from reflexion.run.checks import check_problems
+from reflexion.run.parameters import EpisodeParameters
+from reflexion.run.wiring import tool_source
 from reflexion.testing import HttpReply, ScriptedEndpoint, ScriptedLLM
 from reflexion.types import Trial, Usage
 

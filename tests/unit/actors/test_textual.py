@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reflexion.actors.textual import Action, read_reply, tagged_calls
+from reflexion.actors.text_calls import Action, read_reply, tagged_calls
 
 FORMS = {
     "Action: search[Ada Lovelace]": "Ada Lovelace",

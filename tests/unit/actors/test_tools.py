@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from reflexion.actors import tool, tools
-from reflexion.actors.builtin import BUILTIN, default_tools
+from reflexion.actors.builtin_tools import BUILTIN, default_tools
 from reflexion.actors.tools import Tool, as_tools
 from reflexion.errors import ConfigurationError
 from reflexion.types import Document, Problem

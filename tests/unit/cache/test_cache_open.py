@@ -13,8 +13,8 @@ import redis
 
 import reflexion.cache
 from reflexion.cache import LocalStepCache, MemoryStepCache, NullCache, StepCache, open_cache
-from reflexion.cache.redis_client import RedisAddress
 from reflexion.errors import ConfigurationError, StorageError
+from reflexion.redis.redis_client import RedisAddress
 from tests.redis_server import RedisServer, free_port
 
 

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reflexion.cache import MemoryStepCache, open_cache
-from reflexion.cache.embed import EndpointEmbedder
-from reflexion.cache.similar import (
+from reflexion.errors import ConfigurationError, EndpointError, MalformedReplyError, RequestRejectedError
+from reflexion.reuse.embeddings import EndpointEmbedder
+from reflexion.reuse.similar_failures import (
     EmbeddingSimilarity,
     Failure,
     LexicalSimilarity,
@@ -25,7 +26,6 @@ from reflexion.cache.similar import (
     SimilarityProvider,
     open_reflection_index,
 )
-from reflexion.errors import ConfigurationError, EndpointError, MalformedReplyError, RequestRejectedError
 from tests.redis_server import RedisServer, free_port
 from tests.waiting import wait_until
 

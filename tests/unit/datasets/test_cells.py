@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reflexion.datasets.cells import as_list, read_cell
+from reflexion.datasets.text_cells import as_list, read_cell
 
 
 @pytest.mark.parametrize(

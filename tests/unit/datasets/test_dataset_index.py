@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from reflexion.datasets import open_dataset
-from reflexion.datasets.files import index, jsonl
+from reflexion.datasets.files import jsonl
+from reflexion.datasets.files import offset_index as index
 from reflexion.errors import DatasetError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reflexion import Problem, ReflexionAgent
-from reflexion.actors.builtin import BUILTIN
+from reflexion.actors.builtin_tools import BUILTIN
 from reflexion.datasets import open_dataset
 from reflexion.evaluators import resolve_evaluator
 from reflexion.testing import ScriptedLLM

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reflexion.datasets import open_dataset
-from reflexion.datasets.unused import suggested_maps, tally_inferred, verdict_notes
+from reflexion.datasets.unused_fields import suggested_maps, tally_inferred, verdict_notes
 from reflexion.testing import ScriptedEndpoint
 from tests.support.commands import Command, command_in
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reflexion.evaluators.reading.answers import stated_answer
-from reflexion.evaluators.reading.wording import bare
+from reflexion.evaluators.reading.normalisation import bare
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reflexion.evaluators import resolve_evaluator
-from reflexion.evaluators.reading.options import chosen_option, option_of, read_options
+from reflexion.evaluators.reading.multiple_choice import chosen_option, option_of, read_options
 from reflexion.types import Problem, Trial
 
 CITIES = {"A": "lima", "B": "oslo", "C": "new oslo", "D": "cairo"}

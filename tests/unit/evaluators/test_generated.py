@@ -11,7 +11,7 @@ from reflexion import Episode, Problem, ReflexionAgent
 from reflexion.errors import EndpointError, MalformedReplyError, RefusalError
 from reflexion.evaluators import resolve_evaluator
 from reflexion.evaluators.generated import asserts_of
-from reflexion.llm.base import ChatRequest
+from reflexion.llm.chat_model import ChatRequest
 from reflexion.report.tally import Tally
 from reflexion.testing import ScriptedLLM
 from reflexion.types import Trial, Usage

@@ -10,7 +10,7 @@ import pytest
 from reflexion.errors import MalformedReplyError, RateLimitError, ReplyCutError
 from reflexion.evaluators import resolve_evaluator
 from reflexion.evaluators.judge import parse_judge
-from reflexion.llm.base import LLM, ChatReply, ChatRequest
+from reflexion.llm.chat_model import LLM, ChatReply, ChatRequest
 from reflexion.types import Evaluation, Problem, Trial, Usage
 
 PROBLEM = Problem(id="p", prompt="Capital of France?", answer="Paris")

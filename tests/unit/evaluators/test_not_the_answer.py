@@ -9,7 +9,7 @@ import pytest
 from reflexion.evaluators import resolve_evaluator
 from reflexion.evaluators.reading.answers import stated_answer
 from reflexion.evaluators.reading.matching import number_stated
-from reflexion.evaluators.reading.options import chosen_option
+from reflexion.evaluators.reading.multiple_choice import chosen_option
 from reflexion.types import Problem, Trial
 
 TOWNS = {"A": "lima", "B": "oslo", "C": "cairo", "D": "none of these"}

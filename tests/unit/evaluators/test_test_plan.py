@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reflexion.evaluators.sandbox.plan import TestPlan, make_test_plan
+from reflexion.evaluators.sandbox.judging_plan import TestPlan, make_test_plan
 
 
 def plan(tests: str, entry_point: str | None = "f", **more: Any) -> TestPlan:

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from reflexion.llm.connections import Connections, NoConnectionError, WireError
-from reflexion.llm.openai import OpenAIChat
-from reflexion.llm.pool import Endpoint
+from reflexion.llm.endpoint.clients import Endpoint
+from reflexion.llm.endpoint.connections import Connections, NoConnectionError, WireError
+from reflexion.llm.endpoint.openai_chat import OpenAIChat
 from reflexion.testing import HttpReply, ScriptedEndpoint
 from tests.unit.llm.test_llm_openai import ASK
 from tests.waiting import wait_until
@@ -132,7 +132,7 @@ async def test_what_is_no_answer_is_an_error_and_the_connection_is_not_used_agai
 
 
 async def test_a_reply_must_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reflexion.llm.connections._MAX_BODY", 1000)
+    monkeypatch.setattr("reflexion.llm.endpoint.connections._MAX_BODY", 1000)
     server = Server(OK + b"Content-Length: 2000\r\n\r\n" + b"x" * 2000)
     async with connected(server) as connections:
         with pytest.raises(WireError, match="longer than"):
@@ -160,7 +160,7 @@ async def test_a_request_that_is_given_up_takes_its_connection_with_it() -> None
 
 
 async def test_connections_that_are_old_are_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reflexion.llm.connections.KEPT_SECONDS", 0.05)
+    monkeypatch.setattr("reflexion.llm.endpoint.connections.KEPT_SECONDS", 0.05)
     server = Server(OK + b"Content-Length: 2\r\n\r\nok")
     async with connected(server) as connections:
         await connections.post("/", b"{}")

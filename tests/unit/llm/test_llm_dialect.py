@@ -11,7 +11,7 @@ import pytest
 
 from reflexion.errors import ContextWindowError, RequestRejectedError, ToolsRejectedError
 from reflexion.llm import Sampling
-from reflexion.llm.extras import Extras
+from reflexion.llm.endpoint.extras import Extras
 from tests.support.dialects import Speaking, asked, refused, speaking_model
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -351,7 +351,7 @@ async def test_many_calls_at_once_learn_what_one_learns() -> None:
 
 
 async def test_a_slow_first_answer_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reflexion.llm.scout.PATIENCE", 0.05)
+    monkeypatch.setattr("reflexion.llm.endpoint.first_call.PATIENCE", 0.05)
     async with Speaking(lambda body, n: None, latency=0.5) as endpoint:
         llm = speaking_model(endpoint)
         began = asyncio.get_running_loop().time()

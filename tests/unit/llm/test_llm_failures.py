@@ -19,8 +19,8 @@ from reflexion.errors import (
     RequestRejectedError,
     is_fatal,
 )
-from reflexion.llm.classify import told_error
-from reflexion.llm.told import header_wait, read_told, seconds_in, text_wait
+from reflexion.llm.endpoint.classify import told_error
+from reflexion.llm.endpoint.error_bodies import header_wait, read_told, seconds_in, text_wait
 from tests.support.dialects import Speaking, asked, completion, refused, speaking_model
 
 
@@ -214,7 +214,7 @@ async def test_calls_that_waited_while_a_key_was_refused_are_not_sent() -> None:
 
 
 async def test_secret_headers_that_are_echoed_are_not_shown() -> None:
-    from reflexion.llm.extras import Extras
+    from reflexion.llm.endpoint.extras import Extras
 
     async with Speaking(lambda sent, n: refused(400, "do not send tok-1234567 to us")) as endpoint:
         llm = speaking_model(endpoint, extras=Extras(headers={"X-Token": "tok-1234567"}))

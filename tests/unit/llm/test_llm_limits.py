@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from reflexion.llm.limits import AdaptiveLimiter, Limiter, limit_changes, limiter_for
+from reflexion.llm.pacing.limits import AdaptiveLimiter, Limiter, limit_changes, limiter_for
 from tests.support import virtual_time
 
 
@@ -325,7 +325,7 @@ async def test_429s_that_do_not_follow_the_load_are_a_habit_not_a_limit():
 
 
 async def test_changes_are_remembered_and_logged(caplog):
-    caplog.set_level(logging.INFO, logger="reflexion.llm.limits")
+    caplog.set_level(logging.INFO, logger="reflexion.llm.pacing.limits")
     clock = Clock()
     limiter = AdaptiveLimiter("http://endpoint/v1", clock=clock, paced=False)
     await clean_round(limiter, clock)

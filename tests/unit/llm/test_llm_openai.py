@@ -21,10 +21,10 @@ from reflexion.errors import (
     is_fatal,
 )
 from reflexion.llm import ChatRequest, Message, OpenAIChat, Sampling, open_llm
-from reflexion.llm.backoff import backoff_seconds
-from reflexion.llm.classify import status_error
-from reflexion.llm.pool import OPENAI_URL, Endpoint, public_url
-from reflexion.llm.told import header_wait
+from reflexion.llm.endpoint.classify import status_error
+from reflexion.llm.endpoint.clients import OPENAI_URL, Endpoint, public_url
+from reflexion.llm.endpoint.error_bodies import header_wait
+from reflexion.llm.pacing.backoff import backoff_seconds
 from reflexion.testing import ScriptedEndpoint
 
 KEY = "sk-very-secret-key-123456"

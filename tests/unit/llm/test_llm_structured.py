@@ -15,10 +15,10 @@ from reflexion.errors import (
     RefusalError,
 )
 from reflexion.llm import BatchedAsk, ChatRequest, Message, ModelRoles, OpenAIChat, ask_structured
-from reflexion.llm.batching import split_usage
+from reflexion.llm.endpoint.wire import Tokens
 from reflexion.llm.prices import free, price_list
 from reflexion.llm.structured import parse_structured, strict_schema
-from reflexion.llm.wire import Tokens
+from reflexion.llm.wrappers.batched_asks import split_usage
 from reflexion.testing import ScriptedEndpoint, ScriptedLLM
 from reflexion.types import Usage
 

@@ -9,8 +9,8 @@ import pytest
 
 from reflexion.errors import MalformedReplyError, ReplyCutError
 from reflexion.llm import ChatReply, Sampling
-from reflexion.llm.dialect import ROOM_MOST
-from reflexion.llm.wrapped import LimitedLLM, SplittingLLM
+from reflexion.llm.endpoint.dialect import ROOM_MOST
+from reflexion.llm.wrappers.wrapped import LimitedLLM, SplittingLLM
 from reflexion.testing import ScriptedLLM
 from reflexion.types import Usage
 from tests.support.dialects import Speaking, asked, completion, speaking_model

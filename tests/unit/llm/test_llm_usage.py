@@ -8,11 +8,11 @@ import pytest
 
 from reflexion.errors import ConfigurationError, RefusalError
 from reflexion.llm import Budget, BudgetedLLM
-from reflexion.llm.batching import split_usage
-from reflexion.llm.extras import Extras, parse_extra_body, parse_extra_headers
-from reflexion.llm.pool import Endpoint, is_loopback
+from reflexion.llm.endpoint.clients import Endpoint, is_loopback
+from reflexion.llm.endpoint.extras import Extras, parse_extra_body, parse_extra_headers
+from reflexion.llm.endpoint.wire import Tokens, tokens_of
 from reflexion.llm.prices import price_list
-from reflexion.llm.wire import Tokens, tokens_of
+from reflexion.llm.wrappers.batched_asks import split_usage
 from reflexion.types import Usage
 from tests.support.dialects import Speaking, asked, completion, speaking_model
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reflexion.memory import MemoryLimits, open_memory
-from reflexion.memory.sqlite_store import SqliteStore
+from reflexion.memory.sqlite_memory import SqliteStore
 from reflexion.types import Lesson
 
 

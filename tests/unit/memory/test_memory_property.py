@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from reflexion.memory import Memory, MemoryLimits, Query, open_memory
-from reflexion.memory.store import body_of
+from reflexion.memory.threaded_memory import body_of
 from reflexion.types import Lesson
 from tests.redis_server import RedisServer
 from tests.unit.memory.lessons import Clock, lesson

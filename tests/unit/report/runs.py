@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from reflexion.runs import RunFolder
+from reflexion.run.run_folder import RunFolder
 from reflexion.types import Decider, Episode, EpisodeError, Evaluation, Outcome, Reflection, Strategy, Trial, Usage
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"

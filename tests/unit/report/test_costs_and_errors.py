@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.artifacts import BatchWatch, learning_curve, summary_rows
-from flows.console import print_ablation, print_result
-from reflexion.ablation import AblationResult
-from reflexion.batch import BatchResult
-from reflexion.report import compare_runs, wording, write_report
-from reflexion.report.ablation import gather, run_name, write_plan
+from reflexion.cli.console import print_ablation, print_result
+from reflexion.flows.artifacts import BatchWatch, learning_curve, summary_rows
+from reflexion.report import compare_runs, phrases, write_report
+from reflexion.report.strategy_table import gather, run_name, write_plan
 from reflexion.report.tally import LONGEST_THOUGHT, detail_of
-from reflexion.runs import RunFolder
+from reflexion.run.batch_run import BatchResult
+from reflexion.run.run_folder import RunFolder
+from reflexion.run.strategy_runs import AblationResult
 from reflexion.telemetry.summary import Summary
 from reflexion.types import Episode, EpisodeError, Outcome, Reflection, Strategy, Usage
 from tests.unit.report.runs import HOSTILE, episode, make_run
@@ -159,7 +159,7 @@ def test_the_words_of_an_error_are_told_once_for_each_class(tmp_path: Path) -> N
         "PermanentError: the subscription has ended, again",
         "EndpointError: connection reset",
     ]
-    assert wording.errors_told([summary_of(folder)] * 2) == wording.errors_told([summary_of(folder)])
+    assert phrases.errors_told([summary_of(folder)] * 2) == phrases.errors_told([summary_of(folder)])
 
 
 def test_errors_and_lost_replies_of_strategies_are_told_with_their_names(tmp_path: Path) -> None:

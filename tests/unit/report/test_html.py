@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from reflexion.errors import ConfigurationError, StorageError
-from reflexion.report import wording, write_report
+from reflexion.report import phrases, write_report
 from reflexion.report.tally import LONGEST_TEXT, detail_of, row_of
-from reflexion.runs import RunFolder
+from reflexion.run.run_folder import RunFolder
 from reflexion.types import Outcome
 from tests.unit.report.runs import HOSTILE, episode, make_run
 
@@ -83,7 +83,7 @@ def test_what_decided_to_stop_is_told_with_how_the_figures_are_reckoned(tmp_path
     assert "<dt>Stopped by</dt><dd>hidden tests (oracle) 3</dd>" in page
     assert "<dt>Judged by</dt><dd>python (hidden tests)</dd>" in page and 'id="verdicts"' not in page
     assert re.search(r"<dt>Handed-in pass rate</dt><dd class=.value.>33\.3%</dd><dd>1 of 3; 95 % interval", page)
-    for caption in (wording.STOPPED_BY, wording.HANDED_IN, wording.AGREEMENT):
+    for caption in (phrases.STOPPED_BY, phrases.HANDED_IN, phrases.AGREEMENT):
         assert caption in page.replace("&#39;", "'")
     # Of 4 answers that visible tests let pass 2 are wrong, of the 3 rejected none is right.
     told = "right on 71.4% of 7 trials, false positives 50.0%, false negatives 0.0%, wrong answers let through 40.0%"

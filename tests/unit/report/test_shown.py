@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows.artifacts import learning_curve, summary_rows
-from flows.console import print_ablation, print_result
-from reflexion.ablation import AblationResult
-from reflexion.batch import BatchResult
-from reflexion.report.ablation import gather, run_name
-from reflexion.runs import RunFolder
+from reflexion.cli.console import print_ablation, print_result
+from reflexion.flows.artifacts import learning_curve, summary_rows
+from reflexion.report.strategy_table import gather, run_name
+from reflexion.run.batch_run import BatchResult
+from reflexion.run.run_folder import RunFolder
+from reflexion.run.strategy_runs import AblationResult
 from reflexion.telemetry.summary import Summary
 from reflexion.types import Episode, Outcome, Strategy
 from tests.unit.report.runs import episode, make_run

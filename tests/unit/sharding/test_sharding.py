@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from reflexion.batch import Part, execute_batch
-from reflexion.config import BatchParameters
 from reflexion.datasets import open_dataset
 from reflexion.errors import ConfigurationError, DatasetError, StorageError
-from reflexion.runs import RunFolder
+from reflexion.run.batch_run import Part, execute_batch
+from reflexion.run.parameters import BatchParameters
+from reflexion.run.run_folder import RunFolder
 from reflexion.sharding.channel import Channel, EndNote, FolderChannel, Orders, RedisChannel, open_channel
 from reflexion.sharding.merge import ShardedRun
-from reflexion.sharding.parameters import Shard, ShardedParameters, for_shard, shard_name
 from reflexion.sharding.reporter import Reporter
-from reflexion.sharding.results import get_result, put_result
+from reflexion.sharding.shard_parameters import Shard, ShardedParameters, for_shard, shard_name
+from reflexion.sharding.shard_results import get_result, put_result
 from reflexion.testing import ScriptedEndpoint
 from reflexion.types import Episode, Outcome, Strategy
 from tests.redis_server import RedisServer, free_port

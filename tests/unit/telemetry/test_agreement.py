@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reflexion.report import wording
+from reflexion.report import phrases
 from reflexion.telemetry.agreement import Agreement, AgreementRates, Fallible, verdicts
 from reflexion.types import Decider, Episode, Evaluation, Outcome, Strategy, Trial
 
@@ -49,11 +49,11 @@ def test_rates_by_hand(
 
 def test_without_trials_there_are_no_rates() -> None:
     rates = Agreement().rates
-    assert set(rates.model_dump(exclude={"trials"}).values()) == {None} and wording.agreement(rates) == ""
+    assert set(rates.model_dump(exclude={"trials"}).values()) == {None} and phrases.agreement(rates) == ""
 
 
 def test_the_line_names_what_each_rate_is_of() -> None:
-    assert wording.agreement(counted(60, 20, 5, 15).rates) == (
+    assert phrases.agreement(counted(60, 20, 5, 15).rates) == (
         "right on 75.0% of 100 trials, false positives 25.0%, false negatives 25.0%, "
         "wrong answers let through 57.1%, right answers rejected 7.7%"
     )

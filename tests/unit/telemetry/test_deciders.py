@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reflexion.report import wording
+from reflexion.report import phrases
 from reflexion.report.statistics import pass_at_k_estimate, wilson
 from reflexion.telemetry.deciders import Stopper, episode_stopper, handed_in
 from reflexion.telemetry.summary import Summary, SummaryBuilder
@@ -157,7 +157,7 @@ def test_repeats_are_clustered_by_problem_as_those_of_the_pass_rate() -> None:
 def test_what_is_not_on_record_gives_no_rate() -> None:
     summary = summarize(episode(verdict(False, None), verdict(True, None)), episode(YES))
     assert summary.handed_in is not None and summary.handed_in.rate is None
-    assert summary.handed_in.not_on_record == 1 and wording.handed_in(summary.handed_in) == "not on record"
+    assert summary.handed_in.not_on_record == 1 and phrases.handed_in(summary.handed_in) == "not on record"
     assert summary.stopped_by == {"hidden_tests": 1, "not_on_record": 1}
 
 
@@ -165,8 +165,8 @@ def test_an_older_summary_is_read_and_says_so() -> None:
     new = ("handed_in", "stopped_by", "verdicts", "ways", "retested", "unproven", "notes")
     older = summarize(episode(YES)).model_dump(mode="json", exclude=set(new))
     summary = Summary.model_validate(older)
-    assert wording.stopped_by(summary.stopped_by, 3) == wording.handed_in(summary.handed_in) == "not on record"
-    assert wording.verdict_rows(summary) == [] and summary.notes == ()
+    assert phrases.stopped_by(summary.stopped_by, 3) == phrases.handed_in(summary.handed_in) == "not on record"
+    assert phrases.verdict_rows(summary) == [] and summary.notes == ()
 
 
 def test_rows_judged_in_different_ways_are_counted_apart() -> None:
@@ -183,9 +183,9 @@ def test_rows_judged_in_different_ways_are_counted_apart() -> None:
         ("exact", "reference", 1, 0, 0.0),
         ("python", "visible_tests", 1, 1, 1.0),
     ]
-    assert wording.verdict_rows(summary)[0] == ("Judged by", "python (hidden tests): 2 of 3 episodes solved, 66.7%")
+    assert phrases.verdict_rows(summary)[0] == ("Judged by", "python (hidden tests): 2 of 3 episodes solved, 66.7%")
     alone = summarize(episode(verdict(True, "reference", evaluator="exact")))
-    assert wording.verdict_rows(alone) == [("Judged by", "exact (reference)")]
+    assert phrases.verdict_rows(alone) == [("Judged by", "exact (reference)")]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_rows_judged_in_different_ways_are_counted_apart() -> None:
 )
 def test_a_model_that_judges_itself_is_named(models: tuple[str | None, ...], told: str) -> None:
     judged = [verdict(True, "judge", evaluator="judge", model=model) for model in models]
-    assert wording.verdict_rows(summarize(*map(episode, judged))) == [("Judged by", told)]
+    assert phrases.verdict_rows(summarize(*map(episode, judged))) == [("Judged by", told)]
 
 
 def test_where_tests_ran_and_doubtful_verdicts_are_counted() -> None:
@@ -212,16 +212,16 @@ def test_where_tests_ran_and_doubtful_verdicts_are_counted() -> None:
     )
     assert summary.ways == {"apart": 2, "in_process": 2}
     assert (summary.retested, summary.unproven) == (2, 2)
-    assert wording.judging(summary) == [
+    assert phrases.judging(summary) == [
         ("Tests ran", "apart from the solution 2, in the solution's own process 2 (verdicts)"),
         ("Judged again, alone", "2 verdicts"),
         ("Tests not proved before the run", "2 verdicts"),
     ]
-    assert wording.judging(summarize(episode(verdict(True, "reference")))) == []
+    assert phrases.judging(summarize(episode(verdict(True, "reference")))) == []
 
 
 def test_the_line_on_what_decided_to_stop() -> None:
     shown = [verdict(True, "visible_tests", visible_passed=True)] * 2 + [verdict(True, "judge")] + [YES] * 3
     counts = summarize(*map(episode, shown)).stopped_by
-    assert wording.stopped_by(counts, 2) == "hidden tests (oracle) 3, visible tests 2, a judge 1"
-    assert wording.stopped_by(counts, 1) == "nothing, there was one trial each"
+    assert phrases.stopped_by(counts, 2) == "hidden tests (oracle) 3, visible tests 2, a judge 1"
+    assert phrases.stopped_by(counts, 1) == "nothing, there was one trial each"

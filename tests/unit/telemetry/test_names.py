@@ -19,7 +19,8 @@ def test_every_public_name_is_there() -> None:
 
 def test_importing_it_loads_no_heavy_library() -> None:
     code = (
-        "import sys, reflexion.runs; from reflexion.telemetry import PerformanceMonitor; PerformanceMonitor(); "
+        "import sys, reflexion.run.run_folder; from reflexion.telemetry import PerformanceMonitor; "
+        "PerformanceMonitor(); "
         "print([m for m in ('psutil', 'hdrh', 'numpy', 'prometheus_client', 'prefect') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,14 +15,14 @@ import sys
 import types
 from typing import Any, cast
 
-from .channel import Channel, ChannelClosedError, MessageTooLargeError
-from .classes import BINARY, COMPARISONS, data_base
-from .errors import DecodeError, Refused
-from .judging import Interruption, compiled, run_units, run_visible
-from .link import Link
-from .mirrors import Mirrored
+from .crossing.classes import BINARY, COMPARISONS, data_base
+from .crossing.link import Link
+from .crossing.mirrors import Mirrored
+from .crossing.values import as_object, keep_order, library
+from .failures import DecodeError, Refused
+from .pipe import Channel, ChannelClosedError, MessageTooLargeError
 from .surroundings import Surroundings
-from .values import as_object, keep_order, library
+from .test_running import Interruption, compiled, run_units, run_visible
 
 __all__ = ["check"]
 

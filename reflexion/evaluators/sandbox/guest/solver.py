@@ -14,9 +14,9 @@ import os
 import sys
 from typing import Any
 
-from .channel import Channel, MessageTooLargeError
-from .judging import SOLUTION, describe_failure
-from .link import Link
+from .crossing.link import Link
+from .pipe import Channel, MessageTooLargeError
+from .test_running import SOLUTION, describe_failure
 
 __all__ = ["solve"]
 

@@ -128,7 +128,7 @@ class Surroundings:
     def _warn(module: str, name: str, text: str) -> None:
         import warnings
 
-        from .values import library
+        from .crossing.values import library
 
         category = library(module, name)
         if not (isinstance(category, type) and issubclass(category, Warning)):

@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import isolation
-from .channel import Channel, ChannelClosedError
 from .checker import check
-from .isolation import Plan
+from .jail import isolation
+from .jail.isolation import Plan
+from .pipe import Channel, ChannelClosedError
 from .solver import solve
 
 __all__ = ["GONE", "main"]

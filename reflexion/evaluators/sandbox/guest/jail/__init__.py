@@ -1,0 +1,1 @@
+"""Takes rights away from the processes of tests and solution."""

@@ -1,0 +1,1 @@
+"""Requests in jobs that cost half and take up to a day."""

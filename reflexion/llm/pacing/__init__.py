@@ -1,0 +1,1 @@
+"""How fast an endpoint is asked: requests at a time, waits, and tries."""

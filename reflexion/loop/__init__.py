@@ -1,0 +1,1 @@
+"""The method, without any I/O of its own: trial, evaluate, reflect, memorize, and again."""

@@ -1,0 +1,1 @@
+"""Redis for cache, memory and results: one address, one client, one lock."""

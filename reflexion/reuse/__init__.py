@@ -1,0 +1,1 @@
+"""Reuses a reflection where a failure is much like an earlier one."""

@@ -1,0 +1,1 @@
+"""Carries a dataset out: from what was asked for to a folder with every episode."""

@@ -1,7 +1,0 @@
-"""The four steps as Prefect tasks: thin wrappers, a cache policy of our own key, result storage, locks."""
-
-from __future__ import annotations
-
-from tasks.environment import prepare
-
-prepare()
