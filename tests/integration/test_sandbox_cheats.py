@@ -114,7 +114,7 @@ OBJECTS = {
     "has the tests' side carry out code": (
         "def apply(fn, x): return fn(x)\nassert f(apply) == 2",
         "import builtins, os\ndef f(apply):\n"
-        "    code = \"import sys; sys.modules['guest.judging'].run_units = lambda *a: {'passed': True}\"\n"
+        "    code = \"import sys; sys.modules['guest.test_running'].run_units = lambda *a: {'passed': True}\"\n"
         "    for fn in (exec, eval, os.system, builtins.__import__):\n"
         "        try: apply(fn, code)\n        except BaseException: pass\n    return 0",
     ),
@@ -167,7 +167,7 @@ def test_no_forged_message_decides(sandbox: Sandbox, name: str, tests: str) -> N
     code = f"""
 import json, sys
 for module in list(sys.modules.values()):
-    if getattr(module, "__name__", "").endswith("guest.channel"):
+    if getattr(module, "__name__", "").endswith("guest.pipe"):
         def send(self, message, old=module.Channel.send):
             if "a" in message and "op" not in message and message["a"] and message["a"][0] == 12345:
                 message = {{"a": [json.loads({FORGED[name]!r})], "g": {{"g": 9, "ValueError": 9}}}}

@@ -27,7 +27,7 @@ BACKENDS: tuple[Backend, ...] = ("bubblewrap", "namespaces", "limits")
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
 _BOOT = (
     "import sys, json; sys.path.insert(0, sys.argv[1]); "
-    "from guest.isolation import SCRATCH, Plan; from guest.zygote import main; del sys.path[0]; "
+    "from guest.jail.isolation import SCRATCH, Plan; from guest.zygote import main; del sys.path[0]; "
     "main(int(sys.argv[2]), Plan(**json.loads(sys.argv[3])))"
 )
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

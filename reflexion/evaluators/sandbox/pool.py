@@ -64,7 +64,6 @@ class Sandbox:
         self._choosing = threading.Lock()
         self._chosen: Backend | None = None
         self._layers: dict[str, Any] = {}
-        self._reasons: list[str] = []
         self._free: list[_Zygote] = []
         self._slots = list(range(self._size))[::-1]
         self._executor: ThreadPoolExecutor | None = None
@@ -109,18 +108,19 @@ class Sandbox:
             if self._closed:
                 raise SandboxError("the sandbox is closed")
             candidates: tuple[Backend, ...] = BACKENDS if self._wanted is None else (self._wanted,)
+            reasons: list[str] = []
             for backend in candidates:
                 try:
                     zygote, self._layers = self._try(backend)
                 except OSError as exc:
-                    self._reasons.append(f"{backend}: {exc}")
+                    reasons.append(f"{backend}: {exc}")
                     continue
                 with self._lock:
                     self._slots.remove(zygote.slot)
                     self._free.append(zygote)
                 self._chosen = backend
                 return backend
-            raise SandboxError("no sandbox works here: " + "; ".join(self._reasons))
+            raise SandboxError("no sandbox works here: " + "; ".join(reasons))
 
     def _try(self, backend: Backend) -> tuple[_Zygote, dict[str, Any]]:
         """Start a zygote and give it a first job; also which layers held."""
