@@ -150,7 +150,7 @@ class VerdictTally:
 
 def tally_inferred(dataset: Dataset, *, asked: bool) -> VerdictTally:
     """Who would judge the problems of a dataset, without opening any evaluator."""
-    from reflexion.evaluators.specs import infer_evaluator
+    from reflexion.evaluators.resolve import infer_evaluator
 
     tally = VerdictTally(asked)
     for row, problem in dataset.numbered():

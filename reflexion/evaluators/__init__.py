@@ -2,7 +2,7 @@
 
 from reflexion.evaluators.evaluator import Evaluator
 from reflexion.evaluators.own_function import wrap_callable
-from reflexion.evaluators.specs import EVALUATORS, infer_evaluator, resolve_evaluator
+from reflexion.evaluators.resolve import EVALUATORS, infer_evaluator, resolve_evaluator
 
 __all__ = [
     "EVALUATORS",
