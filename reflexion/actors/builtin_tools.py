@@ -86,6 +86,19 @@ def lookup(keyword: str, problem: Problem) -> str:
 
 # -- calculator ----------------------------------------------------------------------------------------
 
+_LARGEST = 1e15
+"""Of powers: what is larger may take the memory away before it is worked out."""
+_BITS, _PLACES = 4_096, 400
+"""Of whole numbers on the way to a result, and of decimal places either way: the interpreter is held no longer
+than it takes to multiply two such numbers."""
+
+
+def _round(value: float, places: int | None = None) -> float | int:
+    if places is not None and abs(places) > _PLACES:
+        raise ValueError(f"round() takes at most {_PLACES} places")
+    return round(value, places)
+
+
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -97,9 +110,8 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.UAdd: operator.pos,
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "sqrt": math.sqrt, "abs": abs, "round": round, "min": min, "max": max, "floor": math.floor, "ceil": math.ceil,
+    "sqrt": math.sqrt, "abs": abs, "round": _round, "min": min, "max": max, "floor": math.floor, "ceil": math.ceil,
 }  # fmt: skip
-_LARGEST = 1e15
 _WRITTEN = str.maketrans({"^": "**", "\u00d7": "*", "\u00f7": "/", "$": ""})
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
@@ -118,6 +130,13 @@ def calculate(expression: str) -> str:
 
 
 def _value(node: ast.expr) -> float | int:
+    value = _worked_out(node)
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise ValueError("the result is too large")
+    return value
+
+
+def _worked_out(node: ast.expr) -> float | int:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
         return node.value
     if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:

@@ -102,7 +102,7 @@ class Limiter:
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self.in_use -= 1  # the slot was handed over in the same moment: pass it on
-            else:
+            elif waiter in self._waiters:  # another caller's `_wake` may have dropped it already
                 self._waiters.remove(waiter)
             self._wake()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -255,6 +256,23 @@ async def test_the_calculator_works_out(expression: str, result: str) -> None:
 async def test_the_calculator_does_nothing_else(expression: str) -> None:
     text, failed = await BUILTIN["calculator"][0].call(expression, PROBLEM)
     assert failed and text.startswith("Error: calculate raised")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "round(5, -99999999)",
+        "round(2.5, 10 ** 9)",
+        "max(" + " * ".join(["10 ** 15"] * 120) + ", 1)",
+        "(9 ** 9) ** 9 ** 9",
+        "9" * 3_000,
+    ],
+)
+async def test_the_calculator_is_never_held_up(expression: str) -> None:
+    started = time.process_time()
+    text, failed = await BUILTIN["calculator"][0].call(expression, PROBLEM)
+    assert failed and ("too large" in text or "places" in text)
+    assert time.process_time() - started < 1
 
 
 def test_a_problem_gets_what_suits_it() -> None:

@@ -370,6 +370,21 @@ async def test_slots_go_in_order_and_survive_cancellation():
     assert limiter.in_use == 0
 
 
+@pytest.mark.parametrize("waiting", [2, 3, 20])
+async def test_cancelling_all_who_wait_is_a_cancellation_for_each(waiting: int):
+    limiter = Limiter(1)
+    await limiter.acquire()
+    tasks = [asyncio.create_task(limiter.acquire()) for _ in range(waiting)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(end) for end in ended} == {asyncio.CancelledError}
+    limiter.release("ok", 0.0)
+    await asyncio.wait_for(limiter.acquire(), 5)
+    assert limiter.in_use == 1
+
+
 async def test_all_callers_of_an_endpoint_share_a_limiter():
     assert limiter_for("http://a/v1") is limiter_for("http://a/v1")
     assert limiter_for("http://a/v1") is not limiter_for("http://b/v1")
