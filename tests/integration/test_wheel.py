@@ -49,10 +49,10 @@ def test_the_wheel_has_everything_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert names >= NEEDED
     own = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
-    assert {name.partition("/")[0] for name in own} == {"reflexion", "tasks", "flows"}
+    assert {name.partition("/")[0] for name in own} == {"reflexion"}
     shared = {name.partition(".data/data/share/reflexion-on-prefect/")[2] for name in names - own} - {""}
     assert shared == {"prefect.yaml", "automations.yaml", "server.env"}
-    code = {str(p.relative_to(ROOT)) for f in ("reflexion", "tasks", "flows") for p in (ROOT / f).rglob("*.py")}
+    code = {str(p.relative_to(ROOT)) for p in (ROOT / "reflexion").rglob("*.py")}
     assert code <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
@@ -115,7 +115,7 @@ def test_everything_deploys_from_the_wheel_alone(
         prefect("work-pool", "create", pool, "--type", pool)
     file = environment / "share" / "reflexion-on-prefect" / "prefect.yaml"
     told = prefect("deploy", "--prefect-file", str(file), "--all")
-    assert told.count("successfully created") == file.read_text().count("entrypoint: flows.")
+    assert told.count("successfully created") == file.read_text().count("entrypoint: reflexion.flows.")
     delete_deployments(prefect_server)
 
     # A zone that is none is told, by its name.
