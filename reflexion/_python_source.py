@@ -21,10 +21,11 @@ def parse_python(code: str, filename: str = "<unknown>", mode: str = "exec") -> 
     Raises:
         SyntaxError, ValueError, RecursionError, MemoryError: as `ast.parse`.
     """
-    for _ in range(_TRIES):
+    left = _TRIES
+    while True:
+        left -= 1
         try:
             return ast.parse(code, filename, mode)  # pyright: ignore[reportReturnType] - the mode says which
         except SystemError as exc:
-            if "depth mismatch" not in str(exc):
+            if not left or "depth mismatch" not in str(exc):
                 raise
-    return ast.parse(code, filename, mode)  # pyright: ignore[reportReturnType]

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reflexion.memory import MemoryLimits, Query, open_memory
-from reflexion.memory import threaded_memory as store
+from reflexion.memory import MemoryLimits, Query, open_memory, threaded_memory
 from reflexion.types import Lesson
 from tests.redis_server import RedisServer
 
@@ -88,7 +87,7 @@ async def test_workers_share_a_memory_and_its_limits(backend: str, tmp_path: Pat
 async def test_redis_gone_and_back_is_one_warning_and_no_failure(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(threaded_memory, "_QUIET_SECONDS", 0.0)
     with RedisServer.start() as server:
         memory = open_memory(server.url, wait=1.0)
         assert await memory.add(a_lesson(1))
@@ -124,7 +123,7 @@ async def test_redis_that_hangs_is_left_alone_for_a_while(caplog: pytest.LogCapt
 async def test_a_locked_file_does_not_stop_a_run_or_the_event_loop(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(threaded_memory, "_QUIET_SECONDS", 0.0)
     path = tmp_path / "m.sqlite"
     memory = open_memory(str(path), wait=0.3)
     holder = sqlite3.connect(path, isolation_level=None)
@@ -153,5 +152,5 @@ def test_one_memory_serves_several_event_loops(tmp_path: Path) -> None:
             asyncio.run(memory.aclose())
 
 
-async def _add(memory: store.StoredMemory, number: int) -> bool:
+async def _add(memory: threaded_memory.StoredMemory, number: int) -> bool:
     return await memory.add(a_lesson(number))

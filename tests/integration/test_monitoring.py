@@ -36,7 +36,7 @@ from reflexion.flows.monitoring import (
     scope_of,
 )
 from reflexion.run.parameters import BatchParameters
-from reflexion.tasks import performance_records as records
+from reflexion.tasks import performance_records
 from reflexion.tasks.step_records import FlowNote
 from reflexion.telemetry import PerformanceMonitor, PerformanceReport, Targets, TargetStatus
 from reflexion.testing import ScriptedEndpoint
@@ -316,7 +316,7 @@ async def test_states_that_come_after_their_rows_are_waited_for(
     """A server commits a task run's row and its state one after the other."""
     _, flow_run = await watched(BatchParameters(dataset=write_problems(tmp_path / "p.jsonl", 4), llm="mock"))
     whole = await report_from_records(Scope(flow_run=flow_run))
-    post, asked = records._Reader._post, 0
+    post, asked = performance_records._Reader._post, 0
 
     async def early(reader: Any, route: str, body: Any) -> Any:
         nonlocal asked
@@ -327,7 +327,7 @@ async def test_states_that_come_after_their_rows_are_waited_for(
                 answer[0]["state"] = None
         return answer
 
-    monkeypatch.setattr(records._Reader, "_post", early)
+    monkeypatch.setattr(performance_records._Reader, "_post", early)
     assert await report_from_records(Scope(flow_run=flow_run)) == whole
     assert asked == 3 and not whole.notes
 

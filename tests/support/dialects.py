@@ -57,9 +57,9 @@ class Speaking(ScriptedEndpoint):
 
 def strangers(monkeypatch: Any) -> None:
     """Forget what was learnt of models: of another one, with the same name at the same port."""
-    from reflexion.llm.endpoint import openai_chat as openai
+    from reflexion.llm.endpoint import openai_chat
 
-    monkeypatch.setattr(openai, "_dialects", {})
+    monkeypatch.setattr(openai_chat, "_dialects", {})
 
 
 def completion(text: str | None = "42", finish: str | None = "stop", **fields: Any) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from reflexion.datasets import open_dataset
-from reflexion.datasets.files import jsonl
-from reflexion.datasets.files import offset_index as index
+from reflexion.datasets.files import jsonl, offset_index
 from reflexion.errors import DatasetError
 
 
@@ -19,7 +18,7 @@ from reflexion.errors import DatasetError
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every file is large enough for its index to be kept, in a folder of the test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(index, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(offset_index, "_WORTH_KEEPING", 1)
     return tmp_path / "cache" / "reflexion" / "datasets"
 
 

@@ -72,7 +72,7 @@ def run_units(tests: CodeType | str, units: list[list[Any]], namespace: dict[str
 
     Args:
         tests: their code.
-        units: what to call of it, as `plan.py` found it: functions, `unittest` cases, `check` functions.
+        units: what to call of it, as `judging_plan.py` found it: functions, `unittest` cases, `check` functions.
         namespace: the names they see.
         use: how far they used the solution.
     """
